@@ -1,0 +1,9 @@
+"""What goes wrong because of an input, said in one line: file, what is the matter, cure."""
+
+
+class InputError(ValueError):
+    """A file or value that a user can mend; its text is one line: `FILE: problem; cure`."""
+
+    def __init__(self, file, problem, cure):
+        super().__init__(" ".join(f"{file}: {problem}; {cure}".split("\n")))
+        self.file, self.problem, self.cure = str(file), problem, cure
