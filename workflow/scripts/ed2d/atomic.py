@@ -1,0 +1,41 @@
+"""Files that appear whole or not at all."""
+
+import os
+import secrets
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import InputError
+
+
+@contextmanager
+def replacing(path):
+    """A temporary path beside `path`: takes its place when the block succeeds, is removed when it fails.
+
+    The block writes the file `Path` it is given; that is flushed to the disk and renamed, so that a reader sees the
+    old file or the new one and nothing between. The name is unique: a process left over from a killed run and the
+    one that follows it do not write into each other's file. An OSError in the block becomes an InputError.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".ed2d-{secrets.token_hex(8)}{path.suffix}")
+    try:
+        # made here, not by tempfile: that would give the result to its owner alone, whatever the umask says
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror or error}"
+        raise InputError(path, problem, "free space or permission to write there is needed") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path):
+    """Wait until the file's content is on the disk; a full one may say so only here."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

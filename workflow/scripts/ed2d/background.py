@@ -1,0 +1,71 @@
+"""Background per pixel: robust means over a rim or a patch that do not bias a Poisson background."""
+
+import numpy as np
+
+from .boxes import cut, grid, nearest_pixels
+from .noise import outlying
+
+OUTLYING = 5.0  # standard deviations, beyond the skewness of the counts
+PATCH_HALF = 2  # px; half-size of the patches of the intercalated background
+FEWEST_PATCH_PIXELS = 13
+HALF_WAY = ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5))
+
+
+def clean(values, chosen, noise):
+    """The chosen pixels (n, m) less those that cannot be noise about the mean of the others.
+
+    Starts from the median; a pixel is left out only far beyond the tail that its expected skewness allows, so that the
+    mean of sparse Poisson counts stays unbiased.
+    """
+    kept, mean = chosen, _median(values, chosen)
+    for _ in range(3):
+        residual = values - mean[:, None]
+        kept = chosen & ~outlying(residual, noise.variance(mean)[:, None], noise.gain, OUTLYING)
+        count = np.count_nonzero(kept, axis=1)
+        mean = np.where(count > 0, np.sum(values * kept, axis=1) / np.maximum(count, 1), mean)
+    return kept
+
+
+def _median(values, chosen):
+    ordered = np.sort(np.where(chosen, values, np.inf), axis=1)
+    count = np.count_nonzero(chosen, axis=1)
+    lower = np.take_along_axis(ordered, (np.maximum(count - 1, 0) // 2)[:, None], axis=1)[:, 0]
+    upper = np.take_along_axis(ordered, np.minimum(count // 2, values.shape[1] - 1)[:, None], axis=1)[:, 0]
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, (lower + upper) / 2, 0.0)
+
+
+def away_from_neighbours(half, miller, centre, lattice, distance):
+    """Pixels (n, side^2) of the boxes farther than `distance` px from every other lattice point."""
+    dx, dy = grid(half)
+    free = np.ones((len(miller), len(dx)), bool)
+    reach = half * 2**0.5 + distance
+    if lattice.spacing > 1.5 * reach:
+        return free
+    steps = int(np.ceil(reach / lattice.spacing)) + 1
+    to_miller = lattice.reduced_basis() @ np.linalg.inv(lattice.basis)
+    for i, j in ((i, j) for i in range(-steps, steps + 1) for j in range(-steps, steps + 1) if (i, j) != (0, 0)):
+        offset = lattice.position(miller + np.round(np.array([i, j]) @ to_miller)) - centre
+        if np.linalg.norm(offset, axis=1).min() < reach:
+            free &= (dx - offset[:, :1]) ** 2 + (dy - offset[:, 1:]) ** 2 > distance**2
+    return free
+
+
+def intercalated(image, miller, lattice, noise):
+    """Mean background half-way to the four neighbours: (mean, variance, count), each (n,).
+
+    Every point is a robust mean over a patch of side 2 PATCH_HALF + 1; patches off the image or with too few usable
+    pixels are left out; NaN where none is left.
+    """
+    means, variances = np.full((2, len(HALF_WAY), len(miller)), np.nan)
+    for row, step in enumerate(HALF_WAY):
+        patches = cut(image, nearest_pixels(lattice.position(miller + np.array(step))), PATCH_HALF)
+        kept = clean(patches.values, patches.usable, noise)
+        count = np.count_nonzero(kept, axis=1)
+        mean = np.sum(patches.values * kept, axis=1) / np.maximum(count, 1)
+        seen = count >= FEWEST_PATCH_PIXELS
+        means[row, seen] = mean[seen]
+        variances[row, seen] = noise.variance(mean[seen]) / count[seen]
+    number = np.count_nonzero(np.isfinite(means), axis=0)
+    divisor = np.where(number > 0, number, np.nan)
+    return np.nansum(means, axis=0) / divisor, np.nansum(variances, axis=0) / divisor**2, number

@@ -1,0 +1,63 @@
+"""Square boxes of pixels cut out of an image round the calculated positions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """n boxes of side 2 half + 1, flattened row by row.
+
+    centre (n, 2): pixel (x0, y0); values (n, side^2): counts, 0 where not usable; usable (n, side^2): bool;
+    outside, ignored, saturated (n, side^2): why a pixel is not usable.
+    """
+
+    half: int
+    centre: np.ndarray
+    values: np.ndarray
+    usable: np.ndarray
+    outside: np.ndarray
+    ignored: np.ndarray
+    saturated: np.ndarray
+
+    def __len__(self):
+        return len(self.centre)
+
+    def __getitem__(self, rows):
+        arrays = (self.centre, self.values, self.usable, self.outside, self.ignored, self.saturated)
+        return Boxes(self.half, *(array[rows] for array in arrays))
+
+    @property
+    def side(self):
+        return 2 * self.half + 1
+
+    def as_squares(self, pixels):
+        """An (n, side^2) array as (n, side, side)."""
+        return pixels.reshape(-1, self.side, self.side)
+
+
+def grid(half):
+    """Pixel offsets (dx, dy) from the centre of a box, each (side^2,), row by row."""
+    dy, dx = np.mgrid[-half : half + 1, -half : half + 1]
+    return dx.ravel(), dy.ravel()
+
+
+def nearest_pixels(positions):
+    """The pixels (n, 2) nearest positions (n, 2); a tie goes to the larger coordinate."""
+    return np.floor(np.asarray(positions) + 0.5).astype(np.int64)
+
+
+def cut(image, centre, half):
+    """Boxes of half-size `half` round the pixels `centre` (n, 2); pixels beyond the edge are not usable."""
+    rows, columns = image.shape
+    dx, dy = grid(half)
+    x = centre[:, :1] + dx
+    y = centre[:, 1:] + dy
+    outside = (x < 0) | (x >= columns) | (y < 0) | (y >= rows)
+    flat = np.where(outside, 0, y * columns + x)
+    ignored = image.ignored.ravel()[flat] & ~outside
+    saturated = image.saturated.ravel()[flat] & ~outside & ~ignored
+    usable = ~(outside | ignored | saturated)
+    values = np.where(usable, image.data.ravel()[flat], 0).astype(float)
+    return Boxes(half, np.asarray(centre), values, usable, outside, ignored, saturated)

@@ -1,0 +1,186 @@
+"""Extraction: predict, fit, refine outward to the fixed point, and hold the shape of what is too weak to fit freely."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import flags, gaussian, noise, profile
+from .boxes import cut, nearest_pixels
+from .lattice import Lattice, predict
+from .refine import Refined, refine
+from .spots import Spots, fit_free, fit_held
+
+WEAKEST_FREE_FIT = 6.0  # volume over its standard deviation at which centre and shape are determined
+FIRST_POINTS = 60  # lattice points inside the first circle of the refinement
+GROWTH = 1.5  # of the radius from one circle to the next
+MOST_ROUNDS = 8
+LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
+HELD = flags.NOT_CONVERGED | flags.WEAK | flags.WIDTH | flags.CENTRE
+
+
+class NotRefinable(ValueError):
+    """The fitted centres do not lead to a lattice; the text says why."""
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What extract measured: miller (n, 2), box centres (n, 2), fits and FLAG, and what they were made with."""
+
+    miller: np.ndarray
+    centre: np.ndarray
+    spots: Spots
+    refined: Refined
+    noise: noise.Noise
+    profile: profile.Profile
+
+    @property
+    def lattice(self) -> Lattice:
+        return self.refined.lattice
+
+    @property
+    def used(self):
+        """True for the points that refined the lattice, (n,)."""
+        return self.spots.flag & flags.EXCLUDING == 0
+
+
+def extract_image(image, lattice, parameters):
+    """Fit every predicted point of `image` and refine `lattice` from the well-behaved fits.
+
+    The result depends on the start only through the pixels that the boxes are centred on: at the fixed point these no
+    longer change, and neither does anything else. Raises NotRefinable.
+    """
+    measured = _grow(image, lattice, parameters)
+    for _ in range(MOST_ROUNDS):
+        settled = measured
+        measured = _measure(image, settled.lattice, parameters, np.inf, previous=settled)
+        if len(measured.miller) == len(settled.miller) and np.array_equal(measured.centre, settled.centre):
+            break
+    _check(measured, parameters.box_size)
+    return _hold(image, measured, parameters)
+
+
+def _grow(image, lattice, parameters):
+    """Refine within growing circles, so that a start which is wrong far outside still converges."""
+    radius = np.sqrt(FIRST_POINTS / np.pi * abs(np.linalg.det(lattice.basis)))
+    reach = float(np.hypot(*image.shape))
+    measured = None
+    while radius < reach:
+        measured = _measure(image, lattice, parameters, radius, previous=measured, tolerant=True)
+        lattice = measured.lattice
+        radius *= GROWTH
+    return _measure(image, lattice, parameters, np.inf, previous=measured, tolerant=True)
+
+
+def _measure(image, lattice, parameters, radius, *, previous, tolerant=False):
+    """Free fits of all points within `radius` of the origin and the lattice refined from them."""
+    everything = predict(
+        lattice, shape=image.shape, min_radius=parameters.min_radius, max_radius=parameters.max_radius
+    )
+    if not len(everything):
+        raise NotRefinable("no lattice point lies on the image")
+    positions = lattice.position(everything)
+    noise_model = noise_of(image, positions, parameters)
+    near = np.linalg.norm(positions - lattice.origin, axis=1) <= radius
+    miller, centre = everything[near], nearest_pixels(positions[near])
+    spots = _fit_moved(image, miller, centre, noise_model, parameters, previous)
+    flag = spots.flag | np.where(spots.fits.significance < WEAKEST_FREE_FIT, flags.WEAK, 0)
+    flag |= np.where(_misfit(spots.fits, noise_model) > LARGEST_MISFIT, flags.POOR_FIT, 0)
+    good = flag & flags.EXCLUDING == 0
+    try:
+        refined = refine(lattice, miller[good], _observed(centre, spots)[good], _variance(spots)[good])
+    except ValueError as error:
+        if not tolerant:
+            raise NotRefinable(str(error)) from error
+        refined = Refined(lattice, np.zeros(8), np.nan, np.zeros(good.sum()), np.ones(good.sum(), bool), np.nan)
+    flag[np.flatnonzero(good)[~refined.used]] |= flags.OUTLIER
+    return Extraction(miller, centre, replace(spots, flag=flag), refined, noise_model, None)
+
+
+def noise_of(image, positions, parameters):
+    """The given noise model, or the one estimated from the background between `positions` where Gain is 0."""
+    if parameters.gain > 0:
+        return noise.Noise(
+            gain=parameters.gain, read_variance=parameters.read_noise**2, offset=parameters.offset
+        )
+    return noise.estimate(
+        image,
+        positions,
+        clearance=parameters.box_size,
+        offset=parameters.offset,
+        read_noise=parameters.read_noise,
+    )
+
+
+def _fit_moved(image, miller, centre, noise_model, parameters, previous):
+    """Free fits; those of `previous` are kept where the noise model and the pixel of the box are the same."""
+    kept_rows, old_rows = _unmoved(miller, centre, previous, noise_model)
+    fresh = np.setdiff1d(np.arange(len(miller)), kept_rows)
+    boxes = cut(image, centre[fresh], parameters.half)
+    start_width = max(parameters.box_size / 3, 0.7)
+    spots = fit_free(boxes, noise_model, box_size=parameters.box_size, start_width=start_width)
+    if not len(kept_rows):
+        return spots
+    order = np.argsort(np.concatenate([fresh, kept_rows]), kind="stable")
+    old = previous.spots
+    pixel_flags = old.flag[old_rows] & ~(flags.WEAK | flags.POOR_FIT | flags.OUTLIER)
+    return Spots(
+        gaussian.Fits.joined([spots.fits, old.fits[old_rows]])[order],
+        np.concatenate([spots.flag, pixel_flags])[order],
+    )
+
+
+def _unmoved(miller, centre, previous, noise_model):
+    """Rows of `miller` and of the previous measurement that share index and box."""
+    if previous is None or previous.noise != noise_model:
+        return np.empty(0, int), np.empty(0, int)
+    names = ("h", "k", "x", "y")
+    new, old = (
+        np.column_stack(pair).astype(np.int64).view([(name, np.int64) for name in names]).ravel()
+        for pair in ((miller, centre), (previous.miller, previous.centre))
+    )
+    _, rows, old_rows = np.intersect1d(new, old, assume_unique=True, return_indices=True)
+    return rows, old_rows
+
+
+def _observed(centre, spots):
+    return centre + spots.fits.centre
+
+
+def _variance(spots):
+    """Variances (n, 2) of the fitted centre, px^2."""
+    return np.einsum("nii->ni", spots.fits.covariance)[:, 4:6]
+
+
+def _misfit(fits, noise_model):
+    """Rms of the residual beyond the noise of the background, in units of the peak."""
+    excess = np.maximum(fits.reduced_chi2 - 1, 0) * noise_model.variance(fits.plane[:, 0])
+    return np.sqrt(excess) / np.maximum(np.abs(fits.amplitude), 1e-300)
+
+
+def _check(measured, box_size):
+    refined = measured.refined
+    share = np.mean(refined.used)
+    if share < 0.5:
+        raise NotRefinable(f"only {refined.used.sum()} of {len(refined.used)} fitted spots lie on one lattice")
+    if refined.rms > 0.5 * box_size:
+        raise NotRefinable(f"the spots stay {refined.rms:.1f} px (rms) away from the refined lattice")
+
+
+def _hold(image, measured, parameters):
+    """Replace the fits that a free fit cannot determine by fits with the centre and shape of the neighbourhood."""
+    lattice, used = measured.lattice, measured.used
+    learned = profile.learn(
+        _observed(measured.centre, measured.spots)[used],
+        measured.spots.fits.shape[used],
+        measured.spots.fits.significance[used],
+        image_shape=image.shape,
+        box_size=parameters.box_size,
+    )
+    rows = np.flatnonzero(measured.spots.flag & HELD)
+    positions = lattice.position(measured.miller[rows])
+    boxes = cut(image, measured.centre[rows], parameters.half)
+    held = fit_held(boxes, measured.noise, positions - boxes.centre, learned.shape_at(positions))
+    flag = measured.spots.flag.copy()
+    flag[rows] |= held.flag
+    spots = Spots(measured.spots.fits.replaced(rows, held.fits), flag)
+    return replace(measured, spots=spots, profile=learned)

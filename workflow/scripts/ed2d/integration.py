@@ -1,0 +1,148 @@
+"""Integration: box sums, held-profile fits and intercalated background at every point of the refined lattice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import flags, gaussian, profile
+from .background import away_from_neighbours, intercalated
+from .boxes import cut, nearest_pixels
+from .spots import fit_held, zingers
+from .summation import Foreground, Growth, choose_step, grow, squares
+
+LARGEST_MISSING = 0.2  # share of the expected spot that may lie on unusable pixels of the smallest inner square
+REASONS = {
+    "OffImage": "the inner square reaches beyond the edge of the image",
+    "Saturated": "too much of the expected spot lies on saturated pixels",
+    "Masked": "too much of the expected spot lies on masked or non-finite pixels",
+    "NoBackground": "too few usable pixels in the rim",
+}
+
+
+@dataclass(frozen=True)
+class Integration:
+    """What integrate measured at n points, and which of them are usable.
+
+    rejected: reason -> (n,) bool, exclusive; step: the chosen N; loss, loss_sigma (steps,), strong: the growth curve
+    that chose it; held: fits with centre and shape held; background, its variance and count: intercalated;
+    raw, corrected (n, side^2): boxes without and with background correction, NaN where ignored.
+    """
+
+    growth: Growth
+    step: int
+    loss: np.ndarray
+    loss_sigma: np.ndarray
+    strong: int
+    held: gaussian.Fits
+    profile: profile.Profile
+    flag: np.ndarray
+    background: tuple[np.ndarray, np.ndarray, np.ndarray]
+    rejected: dict[str, np.ndarray]
+    raw: np.ndarray
+    corrected: np.ndarray
+
+    @property
+    def kept(self):
+        """True for the points that no reason rejects, (n,)."""
+        return ~np.any(list(self.rejected.values()), axis=0)
+
+
+def integrate_image(image, table, lattice, noise, parameters):
+    """Measure the intensities at the points of an extract table (n rows) on its refined lattice."""
+    miller = np.column_stack([table["H"], table["K"]])
+    positions = lattice.position(miller)
+    boxes = cut(image, nearest_pixels(positions), parameters.half)
+    learned = _learn(table, image.shape, parameters.box_size)
+    shape = learned.shape_at(positions)
+    held = fit_held(boxes, noise, positions - boxes.centre, shape)
+    foreground = _foreground(boxes, table, held, positions, shape, lattice, noise, parameters)
+    sizes = {"box_size": parameters.box_size, "rim_size": parameters.background_rim_size}
+    signal = np.nan_to_num(held.fits.volume)
+    growth = grow(boxes, foreground, noise, signal, steps=parameters.box_grow_amount, **sizes)
+    step, loss, loss_sigma, strong = choose_step(growth)
+    overlap = np.where(_overlapping(lattice, parameters.box_size + step), flags.OVERLAP, 0)
+    return Integration(
+        growth=growth,
+        step=step,
+        loss=loss,
+        loss_sigma=loss_sigma,
+        strong=strong,
+        held=held.fits,
+        profile=learned,
+        flag=table["FLAG"] | held.flag | overlap,
+        background=intercalated(image, miller, lattice, noise),
+        rejected=_reject(boxes, foreground, growth, step, parameters.box_size),
+        raw=np.where(boxes.usable, boxes.values, np.nan),
+        corrected=_corrected(boxes, foreground, growth.background[step]),
+    )
+
+
+def _learn(table, image_shape, box_size):
+    used = table[(table["FLAG"] & flags.EXCLUDING) == 0]
+    return profile.learn(
+        np.column_stack([used["XOBS"], used["YOBS"]]),
+        gaussian.shape_from_widths(used["BX"], used["BY"], used["W"]),
+        used["I"] / np.sqrt(used["VARI"]),
+        image_shape=image_shape,
+        box_size=box_size,
+    )
+
+
+def _foreground(boxes, table, held, positions, shape, lattice, noise, parameters):
+    """Slope from the extract fit, else from the held one, else none; pixels freed of zingers."""
+    slope = np.column_stack([table["PX"], table["PY"]])
+    slope = np.where(np.isfinite(slope), slope, np.nan_to_num(held.fits.plane[:, 1:]))
+    usable = boxes.usable.copy()
+    fitted = np.flatnonzero(np.isfinite(held.fits.amplitude))
+    if len(fitted):
+        usable[fitted] &= ~zingers(boxes[fitted], usable[fitted], noise, held.fits[fitted])
+    distance = min(parameters.box_size, lattice.spacing / 2)
+    return Foreground(
+        slope=slope,
+        slope_covariance=np.nan_to_num(held.fits.covariance[:, 2:4, 2:4]),
+        profile=_unit_profile(boxes.half, positions - boxes.centre, shape),
+        usable=usable,
+        rim_allowed=away_from_neighbours(
+            boxes.half, np.column_stack([table["H"], table["K"]]), boxes.centre, lattice, distance
+        ),
+    )
+
+
+def _unit_profile(half, centre, shape):
+    """The Gaussian of unit volume on the pixels of the boxes, (n, side^2)."""
+    per_volume = np.exp(shape[:, 0] + shape[:, 2]) / (2 * np.pi)
+    return per_volume[:, None] * gaussian.gaussian(half, centre, shape)
+
+
+def _overlapping(lattice, inner_half):
+    """True when inner squares of this half-size reach into those of the neighbours."""
+    u, v = lattice.reduced_basis()
+    return min(np.abs(vector).max() for vector in (u, v, u + v, u - v)) < 2 * inner_half + 1
+
+
+def _reject(boxes, foreground, growth, step, box_size):
+    """Reasons by geometry and detector alone: nothing here looks at an intensity."""
+    inner, _ = squares(boxes.half, box_size, 0, 1)
+    share = foreground.profile * inner
+    whole = share.sum(axis=1)
+    outside = np.any(boxes.outside & inner, axis=1)
+    saturated = np.sum(share * boxes.saturated, axis=1) / whole
+    ignored = np.sum(share * boxes.ignored, axis=1) / whole
+    missing = saturated + ignored > LARGEST_MISSING
+    ordered = {
+        "OffImage": outside,
+        "Saturated": missing & (saturated >= ignored),
+        "Masked": missing,
+        "NoBackground": ~np.isfinite(growth.background[step]) | ~np.isfinite(growth.intensity[step]),
+    }
+    rejected, before = {}, np.zeros(len(boxes), bool)
+    for reason in REASONS:
+        rejected[reason] = ordered[reason] & ~before
+        before |= ordered[reason]
+    return rejected
+
+
+def _corrected(boxes, foreground, constant):
+    """Boxes less slope and rim background, NaN where ignored."""
+    plane = gaussian.plane(boxes.half, np.column_stack([constant, foreground.slope]))
+    return np.where(boxes.usable, boxes.values - plane, np.nan)

@@ -1,0 +1,30 @@
+"""Monomials of two variables and the normal matrices that their moments make."""
+
+from functools import cache
+
+import numpy as np
+
+
+@cache
+def exponents(degree):
+    """Exponents (i, j) of x^i y^j up to `degree`, lower degrees first: 1, x, y, x^2, xy, y^2, ..."""
+    return tuple((total - j, j) for total in range(degree + 1) for j in range(total + 1))
+
+
+def monomials(x, y, degree):
+    """Monomials of x, y (m,) up to `degree` as columns, (m, (degree + 1)(degree + 2)/2)."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    return np.stack([x**i * y**j for i, j in exponents(degree)], axis=-1)
+
+
+@cache
+def _products(degree_left, degree_right):
+    place = {powers: n for n, powers in enumerate(exponents(degree_left + degree_right))}
+    return np.array(
+        [[place[i + k, j + m] for k, m in exponents(degree_right)] for i, j in exponents(degree_left)], dtype=np.intp
+    )
+
+
+def normal_matrix(moments, degree_left, degree_right):
+    """Sums of products of monomials (n, left, right) from moments (n, ...) of all monomials up to the summed degree."""
+    return moments[:, _products(degree_left, degree_right)]

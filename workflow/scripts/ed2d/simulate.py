@@ -1,0 +1,202 @@
+"""Simulated stills with their truth, for tests, benchmarks and the shipped example.
+
+The expected electrons at a pixel centre are
+
+    mu(x, y) = T(x, y) (background(x, y) + sum of V / (2 pi s1 s2) exp(-((u/s1)^2 + (v/s2)^2) / 2))
+
+with T the transmission of the beam stop, and the image is gain * Poisson(mu) + Normal(read_noise) + offset,
+rounded and clipped. The Gaussians are sampled at pixel centres, as the model of the fit is.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ed2d.lattice import Lattice, predict
+
+PATCH = 6.0  # a spot is drawn to this many widths from its centre
+TRUTH = np.dtype(
+    [(name, np.int64) for name in ("h", "k")]
+    + [(name, float) for name in ("x", "y", "vol_counts", "s1", "s2", "theta")]
+    + [(name, float) for name in ("bg_counts", "bgdx", "bgdy", "trans_min")]
+    + [(name, np.int64) for name in ("n_sat", "n_zing", "in_box")]
+)
+STOP_RADIUS, STOP_HALF_WIDTH, STOP_ANGLE = 0.022, 0.009, np.deg2rad(-62.0)  # fractions of the size; of the bar
+STOP_FLOOR, STOP_MARGIN = 0.003, 6.0  # transmission in the shadow; the mask is larger than the stop by so many px
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """What an image is made of; `size` below is the shorter side of `shape`, r the distance from the origin, px."""
+
+    shape: tuple[int, int]  # (rows, columns)
+    lattice: Lattice
+    peak_volume: float = 20000.0  # mean volume at the centre, electrons
+    falloff: float = 4.6  # the mean volume is peak_volume exp(-falloff (r / r_max)^2)
+    sigma_low: float = 1.2  # tangential width at the centre, px
+    sigma_high: float = 2.0  # tangential width at r_max, px; grows with r^2
+    elongation: float = 1.3  # radial over tangential width at r_max; 1 at the centre, grows with r^2
+    background: float = 30.0  # electrons per pixel
+    background_diffuse: float = 5000.0  # electrons per pixel at the origin, times exp(-r / (background_width size))
+    background_width: float = 0.07
+    background_plane: float = 8.0  # electrons per pixel: rise from the middle to the right edge; half of it downwards
+    gain: float = 5.0  # counts per electron
+    read_noise: float = 10.0  # counts, rms
+    offset: float = 0.0  # counts
+    saturation: int = 60000  # counts, at most 65535
+    zingers: int = 60  # hot pixels and tracks of up to 4 px
+    beamstop: bool = True  # a disc over the origin and a bar to the edge
+    min_radius: float = 0.04  # of half the size: no spots inside
+    max_radius: float = 0.94  # of half the size: r_max, no spots outside
+    friedel: bool = True  # equal volumes of (h, k) and (-h, -k)
+    absent_fraction: float = 0.0  # of the pairs: no volume
+    box_half: int = 9  # px; truth's in_box tells whether a box of this half-size lies on the image
+
+    @property
+    def size(self):
+        """The shorter side, px."""
+        return min(self.shape)
+
+    @property
+    def r_max(self):
+        """Distance of the outermost spots from the origin, px."""
+        return 0.5 * self.size * self.max_radius
+
+
+def simulate(simulation, *, seed):
+    """One image, its mask and its truth: (uint16 (rows, columns), uint8 (rows, columns), array (n,) of TRUTH).
+
+    The mask is 0 on the beam stop and a margin of 6 px round it, 255 elsewhere.
+    Truth, a row for each spot: Miller index, centre (px), volume and background above the offset (counts; per pixel,
+    with its slope, both without the beam stop), widths and direction of s1 (px, radians), and within 3 widths of the
+    centre the least transmission and the numbers of saturated and of zinger pixels. One seed gives the same relative
+    volumes whatever the dose, the gain and the noise.
+    """
+    random = np.random.default_rng(seed)
+    truth = _draw_spots(simulation, random)
+    transmitted, mask = transmission(simulation)
+    electrons = random.poisson(expected(simulation, truth, transmitted))
+    counts = simulation.gain * electrons + simulation.offset
+    counts += random.normal(0.0, simulation.read_noise, simulation.shape)
+    zingers = _draw_zingers(simulation, random)
+    counts = np.clip(np.rint(counts) + zingers, 0, simulation.saturation)
+    _count_defects(simulation, truth, transmitted, counts >= simulation.saturation, zingers > 0)
+    return counts.astype(np.uint16), mask, truth
+
+
+def expected(simulation, truth, transmitted):
+    """Expected electrons mu (rows, columns) of the spots in `truth` through the beam stop."""
+    rows, columns = simulation.shape
+    mu = background(simulation, np.arange(columns)[None, :], np.arange(rows)[:, None])
+    for spot in truth:
+        down, across = patch(spot, simulation.shape, PATCH)
+        dy = np.arange(down.start, down.stop)[:, None] - spot["y"]
+        dx = np.arange(across.start, across.stop) - spot["x"]
+        cos, sin = np.cos(spot["theta"]), np.sin(spot["theta"])
+        u, v = (cos * dx + sin * dy) / spot["s1"], (cos * dy - sin * dx) / spot["s2"]
+        height = spot["vol_counts"] / simulation.gain / (2 * np.pi * spot["s1"] * spot["s2"])
+        mu[down, across] += height * np.exp(-0.5 * (u * u + v * v))
+    return mu * transmitted
+
+
+def background(simulation, x, y):
+    """Expected background electrons per pixel at x, y (broadcast; px), without the beam stop; never negative."""
+    rows, columns = simulation.shape
+    r = np.hypot(x - simulation.lattice.origin[0], y - simulation.lattice.origin[1])
+    halo = simulation.background_diffuse * np.exp(-r / (simulation.background_width * simulation.size))
+    rise = (2 * x / (columns - 1) - 1) + 0.5 * (2 * y / (rows - 1) - 1)
+    return np.maximum(simulation.background + simulation.background_plane * rise + halo, 0.0)
+
+
+def transmission(simulation):
+    """Transmission of the beam stop with a soft edge of 1 px, and the mask (0 = ignore), both (rows, columns)."""
+    rows, columns = simulation.shape
+    if not simulation.beamstop:
+        return np.ones(simulation.shape), np.full(simulation.shape, 255, np.uint8)
+    dx = np.arange(columns)[None, :] - simulation.lattice.origin[0]
+    dy = np.arange(rows)[:, None] - simulation.lattice.origin[1]
+    along = dx * np.cos(STOP_ANGLE) + dy * np.sin(STOP_ANGLE)
+    across = np.abs(dy * np.cos(STOP_ANGLE) - dx * np.sin(STOP_ANGLE))
+    disc = np.hypot(dx, dy)
+    bar = np.where(along > 0, across - STOP_HALF_WIDTH * simulation.size, np.inf)
+    outside = np.minimum(disc - STOP_RADIUS * simulation.size, bar)
+    opened = 0.5 * (1 + np.tanh(np.clip(outside, -20, 20)))
+    mask = np.where(outside > STOP_MARGIN, 255, 0).astype(np.uint8)
+    return STOP_FLOOR + (1 - STOP_FLOOR) * opened, mask
+
+
+def patch(spot, shape, widths):
+    """Slices (rows, columns) of the square of half-size `widths` times s1 round a spot, cut to the image."""
+    half = widths * spot["s1"]
+    return tuple(
+        slice(max(0, int(np.ceil(spot[name] - half))), max(0, min(size, int(np.floor(spot[name] + half)) + 1)))
+        for name, size in zip("yx", shape, strict=True)
+    )
+
+
+def disturbed(lattice, *, origin_error, vector_error, seed):
+    """A lattice as checked by eye: normal errors (px, each coordinate) and no distortions."""
+    random = np.random.default_rng(seed)
+    origin = np.array(lattice.origin) + random.normal(0.0, origin_error, 2)
+    a, b = lattice.basis + random.normal(0.0, vector_error, (2, 2))
+    return Lattice(*(tuple(float(v) for v in vector) for vector in (origin, a, b)))
+
+
+def _draw_spots(simulation, random):
+    """Truth (n,) of the spots on the image between the radii, without what only the image can tell."""
+    limits = {"min_radius": 0.5 * simulation.size * simulation.min_radius, "max_radius": simulation.r_max}
+    miller = predict(simulation.lattice, shape=simulation.shape, **limits)
+    truth = np.zeros(len(miller), TRUTH)
+    truth["h"], truth["k"] = miller.T
+    truth["x"], truth["y"] = simulation.lattice.position(miller).T
+    dx, dy = truth["x"] - simulation.lattice.origin[0], truth["y"] - simulation.lattice.origin[1]
+    part = (dx * dx + dy * dy) / simulation.r_max**2
+    truth["s2"] = simulation.sigma_low + (simulation.sigma_high - simulation.sigma_low) * part
+    truth["s1"] = truth["s2"] * (1 + (simulation.elongation - 1) * part)
+    truth["theta"] = np.pi / 2 - np.mod(np.pi / 2 - np.arctan2(dy, dx), np.pi)  # -90 < theta <= 90 degrees
+    mean = simulation.gain * simulation.peak_volume * np.exp(-simulation.falloff * part)
+    truth["vol_counts"] = mean * _relative_volumes(simulation, miller, random)
+    _note_background(simulation, truth)
+    rows, columns = simulation.shape
+    column, row, half = np.rint(truth["x"]), np.rint(truth["y"]), simulation.box_half
+    truth["in_box"] = (np.minimum(column, row) >= half) & (column + half <= columns - 1) & (row + half <= rows - 1)
+    return truth
+
+
+def _relative_volumes(simulation, miller, random):
+    """Volumes over their mean (n,): exponential (Wilson's statistics of acentric crystals), some absent."""
+    first = (miller[:, 0] > 0) | ((miller[:, 0] == 0) & (miller[:, 1] > 0))
+    pairs, pair = np.unique(np.where(first[:, None], miller, -miller), axis=0, return_inverse=True)
+    both = random.exponential(size=(len(pairs), 2))
+    present = random.random(len(pairs)) >= simulation.absent_fraction
+    side = np.zeros(len(miller), int) if simulation.friedel else first.astype(int)
+    return (both * present[:, None])[pair.ravel(), side]
+
+
+def _note_background(simulation, truth):
+    """Sets background (counts, above the offset) and its slopes by central differences over 1 px."""
+    x, y, gain = truth["x"], truth["y"], simulation.gain
+    truth["bg_counts"] = gain * background(simulation, x, y)
+    truth["bgdx"] = gain * (background(simulation, x + 0.5, y) - background(simulation, x - 0.5, y))
+    truth["bgdy"] = gain * (background(simulation, x, y + 0.5) - background(simulation, x, y - 0.5))
+
+
+def _draw_zingers(simulation, random):
+    """Counts (rows, columns) of straight tracks of 1 to 4 px, 0 elsewhere."""
+    rows, columns = simulation.shape
+    counts = np.zeros(simulation.shape)
+    for _ in range(simulation.zingers):
+        start, angle = random.random(2) * (rows, columns), random.random() * 2 * np.pi
+        steps = np.arange(random.choice([1, 1, 1, 2, 3, 4]))
+        y = np.clip(start[0] + steps * np.sin(angle), 0, rows - 1).astype(int)
+        x = np.clip(start[1] + steps * np.cos(angle), 0, columns - 1).astype(int)
+        counts[y, x] = random.uniform(0.02, 1.0) * simulation.saturation
+    return counts
+
+
+def _count_defects(simulation, truth, transmitted, saturated, zingers):
+    """Sets the least transmission and the numbers of saturated and zinger pixels within 3 widths."""
+    for row in truth:
+        region = patch(row, simulation.shape, 3.0)
+        row["trans_min"] = transmitted[region].min()
+        row["n_sat"], row["n_zing"] = saturated[region].sum(), zingers[region].sum()

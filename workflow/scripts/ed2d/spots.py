@@ -1,0 +1,169 @@
+"""From boxes to trusted fits: starting values, zingers, weights from the noise model, and what each fit is worth."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import flags, gaussian
+from .boxes import grid
+from .noise import outlying
+
+ZINGER_THRESHOLD = 6.0  # standard deviations
+MODEL_TOLERANCE = 0.15  # of the peak; real spots are not quite Gaussian
+FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
+CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak of a free fit
+REWEIGHTINGS = 2
+
+
+@dataclass(frozen=True)
+class Spots:
+    """Fits (n) and FLAG (n,)."""
+
+    fits: gaussian.Fits
+    flag: np.ndarray
+
+
+def fit_free(boxes, noise, *, box_size, start_width):
+    """Nine-parameter fits of every box; start_width: px.
+
+    Least squares first; then with weights 1/variance of the fitted model, never of the data (two-step weighting,
+    equal to maximum likelihood for scaled Poisson noise when repeated).
+    """
+    flag = _pixel_flags(boxes)
+    rows = np.flatnonzero(np.count_nonzero(boxes.usable, axis=1) >= FEWEST_PIXELS)
+    flag[np.setdiff1d(np.arange(len(boxes)), rows)] |= flags.NOT_FITTED
+    fits = gaussian.Fits.missing(len(boxes))
+    if len(rows):
+        part, part_flag = _fit_free(boxes[rows], noise, box_size, start_width)
+        fits = fits.replaced(rows, part)
+        flag[rows] |= part_flag
+    return Spots(fits, flag)
+
+
+def _fit_free(boxes, noise, box_size, start_width):
+    usable = boxes.usable & ~spikes(boxes, noise)
+    fits, usable = _cleaned(boxes, usable, noise, box_size, start_width)
+    for _ in range(REWEIGHTINGS):
+        weights = usable / noise.variance(gaussian.model(boxes.half, fits))
+        fits = gaussian.fit(boxes, weights, fits.centre, fits.shape)
+    flag = np.where(np.any(boxes.usable & ~usable, axis=1), flags.ZINGER, 0)
+    flag |= np.where(fits.converged, 0, flags.NOT_CONVERGED)
+    flag |= np.where(_enough(boxes, usable, fits.centre), 0, flags.NOT_FITTED)
+    flag |= np.where(_plausible_width(fits, boxes.half), 0, flags.WIDTH)
+    flag |= np.where(np.max(np.abs(fits.centre), axis=1) <= box_size, 0, flags.CENTRE)
+    return fits, flag
+
+
+def fit_held(boxes, noise, centre, shape):
+    """Amplitude and plane with centre (n, 2), relative to (x0, y0), and shape (n, 3) held; zingers left out."""
+    flag = _pixel_flags(boxes)
+    flag |= np.where(_enough(boxes, boxes.usable, centre), 0, flags.NOT_FITTED)
+    fits = gaussian.Fits.missing(len(boxes))
+    rows = np.flatnonzero(flag & flags.NOT_FITTED == 0)
+    if len(rows):
+        part, found = _fit_held(boxes[rows], noise, centre[rows], shape[rows])
+        fits = fits.replaced(rows, part)
+        flag[rows] |= np.where(found.any(axis=1), flags.ZINGER, 0)
+    return Spots(fits, flag)
+
+
+def _fit_held(boxes, noise, centre, shape):
+    usable, found = boxes.usable, np.zeros_like(boxes.usable)
+    fits = gaussian.fit_linear(boxes, usable.astype(float), centre, shape)
+    for _ in range(1 + REWEIGHTINGS):
+        found |= zingers(boxes, usable & ~found, noise, fits)
+        weights = (usable & ~found) / noise.variance(_expected(boxes.half, fits))
+        fits = gaussian.fit_linear(boxes, weights, centre, shape)
+    return fits, found
+
+
+def _expected(half, fits):
+    """The model with amplitudes below zero, which no count can have, left out."""
+    return gaussian.model(half, gaussian.replace(fits, amplitude=np.maximum(fits.amplitude, 0)))
+
+
+def _pixel_flags(boxes):
+    flag = np.where(boxes.outside.any(axis=1), flags.EDGE, 0)
+    flag |= np.where(boxes.ignored.any(axis=1), flags.MASKED, 0)
+    return flag | np.where(boxes.saturated.any(axis=1), flags.SATURATED, 0)
+
+
+def _enough(boxes, usable, centre):
+    """True where the box has pixels enough, also under the peak."""
+    dx, dy = grid(boxes.half)
+    core = (np.abs(dx - centre[:, :1]) < 1.5) & (np.abs(dy - centre[:, 1:]) < 1.5)
+    seen = np.sum(core & usable, axis=1) >= CORE_PIXELS * np.maximum(np.sum(core, axis=1), 1)
+    return seen & (np.count_nonzero(usable, axis=1) >= FEWEST_PIXELS)
+
+
+def _plausible_width(fits, half):
+    large, small, _ = gaussian.widths(fits.shape)
+    return (small > 0.4) & (large < 0.75 * half) & (fits.amplitude > 0)
+
+
+def spikes(boxes, noise):
+    """Pixels that stand alone: far above the background and four times as high as all neighbours but one."""
+    background = _median_level(boxes)[:, None]
+    excess = boxes.as_squares(np.where(boxes.usable, boxes.values - background, -np.inf))
+    padded = np.pad(excess, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    n = boxes.side
+    first = np.full_like(excess, -np.inf)
+    second = first.copy()
+    for j, i in ((j, i) for j in range(3) for i in range(3) if (i, j) != (1, 1)):
+        neighbour = padded[:, j : j + n, i : i + n]
+        second = np.maximum(second, np.minimum(first, neighbour))
+        first = np.maximum(first, neighbour)
+    alone = (excess > 4 * second).reshape(len(boxes), -1) & boxes.usable
+    variance = noise.variance(background)
+    return alone & outlying(np.where(boxes.usable, boxes.values - background, 0), variance, noise.gain, ZINGER_THRESHOLD)
+
+
+def _median_level(boxes):
+    """Median of the usable pixels of every box, (n,)."""
+    ordered = np.sort(np.where(boxes.usable, boxes.values, np.inf), axis=1)
+    middle = np.maximum(np.count_nonzero(boxes.usable, axis=1) - 1, 0) // 2
+    level = np.take_along_axis(ordered, middle[:, None], axis=1)[:, 0]
+    return np.where(np.isfinite(level), level, 0.0)
+
+
+def _start_centres(boxes, usable, box_size):
+    """The brightest place of the box smoothed by 3 x 3, within `box_size` of the middle, (n, 2)."""
+    n = boxes.side
+    level = _median_level(boxes)[:, None]
+    padded = np.pad(boxes.as_squares(usable * (boxes.values - level)), ((0, 0), (1, 1), (1, 1)))
+    count = np.pad(boxes.as_squares(usable.astype(float)), ((0, 0), (1, 1), (1, 1)))
+    rows, number = padded[:, :n] + padded[:, 1 : n + 1] + padded[:, 2:], count[:, :n] + count[:, 1 : n + 1] + count[:, 2:]
+    smooth = rows[:, :, :n] + rows[:, :, 1 : n + 1] + rows[:, :, 2:]
+    number = number[:, :, :n] + number[:, :, 1 : n + 1] + number[:, :, 2:]
+    inner = slice(boxes.half - box_size, boxes.half + box_size + 1)
+    smooth = np.where(number > 4, smooth / np.maximum(number, 1), -np.inf)[:, inner, inner]
+    brightest = smooth.reshape(len(boxes), -1).argmax(axis=1)
+    y, x = np.divmod(brightest, 2 * box_size + 1)
+    return np.column_stack([x, y]) - float(box_size)
+
+
+def _cleaned(boxes, usable, noise, box_size, start_width):
+    """Unweighted fits, twice freed of the pixels that neither noise nor the spot's own shape explains."""
+    centre = _start_centres(boxes, usable, box_size)
+    round_spot = gaussian.shape_from_covariance(start_width**2, 0.0, start_width**2)
+    shape = np.tile(round_spot, (len(boxes), 1))
+    fits = gaussian.fit(boxes, usable.astype(float), centre, shape)
+    for _ in range(2):
+        found = zingers(boxes, usable, noise, fits)
+        hit = np.flatnonzero(found.any(axis=1))
+        if not len(hit):
+            break
+        usable = usable & ~found
+        part = boxes[hit]
+        refit = gaussian.fit(part, usable[hit].astype(float), _start_centres(part, usable[hit], box_size), shape[hit])
+        fits = fits.replaced(hit, refit)
+    return fits, usable
+
+
+def zingers(boxes, usable, noise, fits):
+    """Usable pixels (n, side^2) too far from the model for its noise and for MODEL_TOLERANCE of the peak."""
+    expected = gaussian.model(boxes.half, fits)
+    peak = expected - gaussian.plane(boxes.half, fits.plane)
+    variance = noise.variance(expected) + (MODEL_TOLERANCE * peak) ** 2
+    return usable & outlying(boxes.values - expected, variance, noise.gain, ZINGER_THRESHOLD)
+
