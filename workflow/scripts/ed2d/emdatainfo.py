@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lxml import etree
 
-from ed2d.errors import InputError
-from ed2d.lattice import Lattice
-from ed2d.xmlbytes import ATTEMPTS, ROOT, Encoded, Scanner, read_bytes, replace_file, shown, splice
+from .errors import InputError
+from .lattice import Lattice
+from .xmlbytes import ATTEMPTS, ROOT, Encoded, Scanner, read_bytes, replace_file, shown, splice
 
 BLANKS = " \t\r\n"
 INTEGER = re.compile(r"[+-]?[0-9]{1,300}")

@@ -7,8 +7,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import tifffile
 
-from ed2d.lattice import Lattice
-from ed2d.simulate import Simulation, disturbed, simulate
+from .lattice import Lattice
+from .simulate import Simulation, disturbed, simulate
 
 PROJECT_PARAMETERS = {
     "LatticeExtract": {"BoxSize": 6, "BoxGrowAmount": 1, "BackgroundRimSize": 2},

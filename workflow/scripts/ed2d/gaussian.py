@@ -27,7 +27,7 @@ class Fits:
     """Results for n boxes; px and counts; centres relative to the pixel (x0, y0) of the box until `moved` is called.
 
     shape (n, 3): p, r, s of the precision matrix in px; covariance (n, 9, 9) of A, C, Px, Py, x, y, p, r, s;
-    chi2 (n,): weighted sum of squares; dof (n,); converged (n,): bool.
+    chi2 (n,): weighted sum of squares; dof (n,); converged (n,): bool; held (n,): centre and shape were given.
     """
 
     amplitude: np.ndarray
@@ -38,6 +38,7 @@ class Fits:
     chi2: np.ndarray
     dof: np.ndarray
     converged: np.ndarray
+    held: np.ndarray
 
     def __len__(self):
         return len(self.amplitude)
@@ -57,7 +58,7 @@ class Fits:
         """n boxes without a fit: NaN."""
         sizes = {"amplitude": (), "plane": (3,), "centre": (2,), "shape": (3,), "covariance": (9, 9), "chi2": ()}
         columns = {name: np.full((n, *size), np.nan) for name, size in sizes.items()}
-        return Fits(**columns, dof=np.zeros(n, int), converged=np.zeros(n, bool))
+        return Fits(**columns, dof=np.zeros(n, int), converged=np.zeros(n, bool), held=np.zeros(n, bool))
 
     @staticmethod
     def joined(parts):
@@ -295,6 +296,7 @@ class _Problem:
             chi2=np.maximum(chi2, 0.0),
             dof=self.dof + 5 if held else self.dof,
             converged=converged,
+            held=np.full(len(theta), held),
         )
 
 

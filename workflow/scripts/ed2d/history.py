@@ -1,15 +1,14 @@
 """What a reflection file says of its making, as lines of MTZ HISTORY, and back."""
 
 import json
-import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from .lattice import Lattice
 
 LINE = 80  # characters of one line (MTZ format); more are cut off without a word
-LINES = 999  # the format counts them in three digits
-SCALARS = ("program", "step", "image", "batch", "unit_cell", "wavelength")
-GROUPS = ("lattice", "noise", "parameter")
+LINES = 30  # the limit of the format; of a file with more, readers take none
+SOURCE = ("program", "step", "image", "batch", "unit_cell", "wavelength")
+GROUPS = ("source", "lattice", "noise", "parameters")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +37,12 @@ def printable(text):
 
 
 def write_history(header):
-    """HISTORY lines of at most 80 printable ASCII characters, `name: value` in JSON, exact; long ones are folded."""
-    items = [f"{name}: {json.dumps(_plain(value))}" for name, value in _items(header)]
-    lines = [line for item in items + _notes(header) for line in _fold(item)]
+    """HISTORY lines of at most 80 printable ASCII characters: `group: {JSON}`, exact, folded; then notes."""
+    values = {name: _plain(value) for name, value in vars(header).items()}
+    source = {name: values[name] for name in SOURCE}
+    lattice = {name: _plain(value) for name, value in vars(header.lattice).items()}
+    groups = zip(GROUPS, (source, lattice, values["noise"], values["parameters"]), strict=True)
+    lines = [line for name, group in groups for line in _fold(f"{name}: {json.dumps(group)}")] + _notes(header)
     if len(lines) > LINES:
         raise ValueError(f"{len(lines)} lines of HISTORY; an MTZ file holds {LINES}")
     return lines
@@ -48,31 +50,14 @@ def write_history(header):
 
 def read_history(lines):
     """The Header that `write_history` made the lines of; ValueError where they are not all there."""
-    found = {group: {} for group in GROUPS}
-    for line in _unfold(lines):
-        name, separator, value = line.partition(": ")
-        group, dot, key = name.partition(".")
-        if separator and dot and group in GROUPS:
-            found[group][key] = json.loads(value)
-        elif separator and name in SCALARS:
-            found[name] = json.loads(value)
+    found = dict(line.partition(": ")[::2] for line in _unfold(lines))
     try:
-        lattice = {key: _tuple(value) for key, value in found.pop("lattice").items()}
-        cell = _tuple(found.pop("unit_cell"))
-        return Header(lattice=Lattice(**lattice), unit_cell=cell, parameters=found.pop("parameter"), **found)
-    except (KeyError, TypeError) as error:
+        source, lattice, noise, parameters = (json.loads(found[name]) for name in GROUPS)
+        source = {name: _tuple(source[name]) for name in SOURCE}
+        lattice = Lattice(**{key: _tuple(value) for key, value in lattice.items()})
+        return Header(**source, lattice=lattice, noise=noise, parameters=parameters)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"HISTORY is not complete: {error}") from error
-
-
-def _items(header):
-    """Pairs of a name and a value, in the order of the file."""
-    yield from ((name, getattr(header, name)) for name in SCALARS)
-    groups = (asdict(header.lattice), header.noise, header.parameters)
-    for group, values in zip(GROUPS, groups, strict=True):
-        for key, value in values.items():
-            if not re.fullmatch(r"[!-9;-~]+", key):
-                raise ValueError(f"{key!r} is not a name for HISTORY: printable ASCII without space and colon is")
-            yield f"{group}.{key}", value
 
 
 def _notes(header):
@@ -86,7 +71,9 @@ def _notes(header):
 
 
 def _plain(value):
-    """Numpy numbers and tuples as JSON knows them."""
+    """Numpy numbers, also inside tuples and dicts, as JSON knows them."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value.item() if hasattr(value, "item") else value

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from ed2d.errors import InputError
-from ed2d.maskshapes import rasterise
+from .errors import InputError
+from .maskshapes import rasterise
 
 MOST_PIXELS = 2**31
 FEWEST_PIXELS = 16  # along each edge
@@ -174,7 +174,7 @@ def _check_kind(path, page):
         problem = f"is a colour image ({page.samplesperpixel} samples a pixel, {kind})"
         raise InputError(path, problem, "save it as grey values, not as RGB or palette")
     if str(page.dtype) not in DTYPES or page.bitspersample != 8 * page.dtype.itemsize:
-        kind = f"{page.bitspersample} bits, {getattr(page.sampleformat, 'name', page.sampleformat)}"
+        kind = f"{page.bitspersample} bits, {page.dtype}"
         raise InputError(path, f"has numbers of an unusual type ({kind})", f"save it as one of {', '.join(DTYPES)}")
     if len(page.shape) != 2:
         raise InputError(path, f"is a volume of {_size(page)}", "save one image of rows and columns")

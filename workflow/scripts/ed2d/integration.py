@@ -10,7 +10,7 @@ from .boxes import cut, nearest_pixels
 from .spots import fit_held, zingers
 from .summation import Foreground, Growth, choose_step, grow, squares
 
-LARGEST_MISSING = 0.2  # share of the expected spot that may lie on unusable pixels of the smallest inner square
+LARGEST_MISSING = 0.05  # share of the expected spot that may lie on unusable pixels of the smallest inner square
 REASONS = {
     "OffImage": "the inner square reaches beyond the edge of the image",
     "Saturated": "too much of the expected spot lies on saturated pixels",
@@ -60,7 +60,7 @@ def integrate_image(image, table, lattice, noise, parameters):
     signal = np.nan_to_num(held.fits.volume)
     growth = grow(boxes, foreground, noise, signal, steps=parameters.box_grow_amount, **sizes)
     step, loss, loss_sigma, strong = choose_step(growth)
-    overlap = np.where(_overlapping(lattice, parameters.box_size + step), flags.OVERLAP, 0)
+    overlap = flags.OVERLAP if lattice.square_spacing < 2 * (parameters.box_size + step) + 1 else 0
     return Integration(
         growth=growth,
         step=step,
@@ -112,12 +112,6 @@ def _unit_profile(half, centre, shape):
     """The Gaussian of unit volume on the pixels of the boxes, (n, side^2)."""
     per_volume = np.exp(shape[:, 0] + shape[:, 2]) / (2 * np.pi)
     return per_volume[:, None] * gaussian.gaussian(half, centre, shape)
-
-
-def _overlapping(lattice, inner_half):
-    """True when inner squares of this half-size reach into those of the neighbours."""
-    u, v = lattice.reduced_basis()
-    return min(np.abs(vector).max() for vector in (u, v, u + v, u - v)) < 2 * inner_half + 1
 
 
 def _reject(boxes, foreground, growth, step, box_size):

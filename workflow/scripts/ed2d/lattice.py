@@ -45,6 +45,12 @@ class Lattice:
                 return np.array([u, v])
             u, v = v, u
 
+    @property
+    def square_spacing(self):
+        """Half the side of the largest square round a lattice point with no other point inside it, px."""
+        u, v = self.reduced_basis()
+        return float(min(np.abs(vector).max() for vector in (u, v, u + v, u - v)))
+
     def position(self, miller):
         """Calculated positions (n, 2), px, of (fractional) Miller indices (n, 2)."""
         s = np.asarray(miller, float) @ self.basis

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ed2d.errors import InputError
+from .errors import InputError
 
 SHAPES = ("Polygon", "Circle", "Extent", "Invert", "Composite")
 LARGEST = 1e9  # px; no detector reaches so far, and beyond it the arithmetic of edges would lose its pixels

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ed2d.emdatainfo import parse_value, wanted_text
-from ed2d.errors import InputError
-from ed2d.maskshapes import read_shapes
-from ed2d.xmlbytes import shown
+from .emdatainfo import parse_value, wanted_text
+from .errors import InputError
+from .maskshapes import read_shapes
+from .xmlbytes import shown
 
 GROUP = "DiffProcessing"
 CONFIG = "config"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ed2d.lattice import Lattice, predict
+from .lattice import Lattice, predict
 
 PATCH = 6.0  # a spot is drawn to this many widths from its centre
 TRUTH = np.dtype(

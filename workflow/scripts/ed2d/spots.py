@@ -10,6 +10,7 @@ from .noise import outlying
 
 ZINGER_THRESHOLD = 6.0  # standard deviations
 MODEL_TOLERANCE = 0.15  # of the peak; real spots are not quite Gaussian
+ALONE = 4.0  # times the neighbours; more than pixels resolve of any spot
 FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
 CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak of a free fit
 REWEIGHTINGS = 2
@@ -102,18 +103,15 @@ def _plausible_width(fits, half):
 
 
 def spikes(boxes, noise):
-    """Pixels that stand alone: far above the background and four times as high as all neighbours but one."""
+    """Pixels that stand alone: far above the background and ALONE times as high as all neighbours but one."""
     background = _median_level(boxes)[:, None]
     excess = boxes.as_squares(np.where(boxes.usable, boxes.values - background, -np.inf))
-    padded = np.pad(excess, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-    n = boxes.side
     first = np.full_like(excess, -np.inf)
     second = first.copy()
-    for j, i in ((j, i) for j in range(3) for i in range(3) if (i, j) != (1, 1)):
-        neighbour = padded[:, j : j + n, i : i + n]
+    for neighbour in _neighbours(excess, -np.inf):
         second = np.maximum(second, np.minimum(first, neighbour))
         first = np.maximum(first, neighbour)
-    alone = (excess > 4 * second).reshape(len(boxes), -1) & boxes.usable
+    alone = (excess > ALONE * second).reshape(len(boxes), -1) & boxes.usable
     variance = noise.variance(background)
     return alone & outlying(np.where(boxes.usable, boxes.values - background, 0), variance, noise.gain, ZINGER_THRESHOLD)
 
@@ -161,9 +159,27 @@ def _cleaned(boxes, usable, noise, box_size, start_width):
 
 
 def zingers(boxes, usable, noise, fits):
-    """Usable pixels (n, side^2) too far from the model for its noise and for MODEL_TOLERANCE of the peak."""
+    """Usable pixels (n, side^2) that stand alone against the model: hit by something else than an electron of the spot.
+
+    The residual is beyond noise and MODEL_TOLERANCE of the peak, and ALONE times that of the middle one of the eight
+    neighbours: where a real spot is not Gaussian, whole groups of neighbours deviate alike and all are kept.
+    """
     expected = gaussian.model(boxes.half, fits)
     peak = expected - gaussian.plane(boxes.half, fits.plane)
+    residual = np.where(usable, boxes.values - expected, 0.0)
     variance = noise.variance(expected) + (MODEL_TOLERANCE * peak) ** 2
-    return usable & outlying(boxes.values - expected, variance, noise.gain, ZINGER_THRESHOLD)
+    found = usable & outlying(residual, variance, noise.gain, ZINGER_THRESHOLD)
+    rows = np.flatnonzero(found.any(axis=1))
+    if len(rows):
+        size = boxes.as_squares(np.abs(residual[rows]))
+        middle = np.median(np.stack(list(_neighbours(size))), axis=0).reshape(len(rows), -1)
+        found[rows] &= np.abs(residual[rows]) > ALONE * middle
+    return found
 
+
+def _neighbours(squares, beyond=0.0):
+    """The eight arrays of neighbours of the pixels of (n, side, side)."""
+    n = squares.shape[-1]
+    padded = np.pad(squares, ((0, 0), (1, 1), (1, 1)), constant_values=beyond)
+    for j, i in ((j, i) for j in range(3) for i in range(3) if (i, j) != (1, 1)):
+        yield padded[:, j : j + n, i : i + n]

@@ -106,7 +106,7 @@ def choose_step(growth):
     """The smallest N beyond which growth adds nothing significant, and the growth curve that says so.
 
     Decided once for an image from the strong spots: D_N = sum (I_last - I_N) / sum I_last with its standard deviation;
-    N is the first with |D_N| below two standard deviations or below LOSS_OF_NO_ACCOUNT; the last where none is.
+    N is the first with D_N below one standard deviation or below LOSS_OF_NO_ACCOUNT; the last where none is.
     Returns N, D (steps,), sigma_D (steps,), number of strong spots. Without strong spots N = 0.
     """
     last, variance = growth.intensity[-1], growth.variance[-1]
@@ -121,5 +121,5 @@ def choose_step(growth):
     loss = (last[strong] - growth.intensity[:, strong]).sum(axis=1) / total
     difference = growth.variance[:, strong] + variance[strong] - 2 * growth.covariance_with_last[:, strong]
     sigma = np.sqrt(np.maximum(difference, 0).sum(axis=1)) / total
-    settled = np.abs(loss) <= np.maximum(2 * sigma, LOSS_OF_NO_ACCOUNT)
+    settled = loss <= np.maximum(sigma, LOSS_OF_NO_ACCOUNT)
     return int(np.argmax(settled)), loss, sigma, number

@@ -18,7 +18,7 @@ from xml.parsers import expat
 
 from lxml import etree
 
-from ed2d.errors import InputError
+from .errors import InputError
 
 ROOT = "EMDataInfo"
 MAX_BYTES = 16 * 2**20

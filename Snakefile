@@ -1,0 +1,26 @@
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+
+configfile: workflow.source_path("config/config.yaml")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/example.smk"
+include: "workflow/rules/extract.smk"
+include: "workflow/rules/integrate.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.integrate_all.input,
+
+
+onsuccess:
+    print(*project.report(), sep="\n", file=sys.stderr)
+
+
+onerror:
+    print(*project.report(), sep="\n", file=sys.stderr)

@@ -1,0 +1,75 @@
+import pytest
+from ed2d.history import LINE, Header, read_history, write_history
+from ed2d.lattice import Lattice
+from hypothesis import given
+from hypothesis import strategies as st
+
+LATTICE = Lattice((505.6, 556.4), (19.1, 0.3), (-9.7, 17.2), 1e-9, -3e-10)
+NUMBERS = st.floats(allow_nan=False)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_./]*", fullmatch=True)
+PAIRS = st.tuples(NUMBERS, NUMBERS)
+
+headers = st.builds(
+    Header,
+    program=st.just("ed2d 0.1.0"),
+    step=st.sampled_from(["extract", "integrate"]),
+    image=TEXT,
+    batch=st.integers(1, 9_999_999),
+    lattice=st.builds(Lattice, PAIRS, PAIRS, PAIRS, NUMBERS, NUMBERS),
+    unit_cell=st.none() | st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    wavelength=st.none() | NUMBERS,
+    noise=st.dictionaries(NAMES, NUMBERS, max_size=5),
+    parameters=st.dictionaries(NAMES, TEXT | NUMBERS | st.integers(), max_size=20),
+)
+
+
+def header(**changes):
+    return Header(
+        **{"program": "ed2d 0.1.0", "step": "extract", "image": "A1", "batch": 1, "lattice": LATTICE} | changes
+    )
+
+
+@given(headers)
+def test_round_trip(header):
+    """Every header comes back equal, of the same types, from lines that the format can hold."""
+    lines = write_history(header)
+    assert all(0 < len(line) <= LINE and line.isascii() and line.isprintable() for line in lines if "\x7f" not in line)
+    assert all(line == line.strip() for line in lines)
+    back = read_history(lines)
+    assert back == header
+    assert repr(back) == repr(header)
+
+
+def test_notes():
+    """The file says that L is not measured, and that cell and wavelength are not known where they are not."""
+    bare = "\n".join(write_history(header()))
+    assert "L is not measured" in bare and "placeholder" in bare and "wavelength is not known" in bare
+    full = "\n".join(write_history(header(unit_cell=(62.45, 62.45, 120.0, 100.0), wavelength=0.0251)))
+    assert "L is not measured" in full and "placeholder" not in full and "not known" not in full
+
+
+def test_lines_of_other_programs_are_passed_over():
+    """History that other programs added does not matter."""
+    lines = ["From SORTMTZ 1/1/2030", *write_history(header()), "note: processed: again"]
+    assert read_history(lines) == header()
+
+
+@pytest.mark.parametrize("missing", range(12))
+def test_an_incomplete_history_is_an_error(missing):
+    """Without any one of its lines, except the notes and those with a default, a history is refused."""
+    lines = write_history(header())
+    left = lines[:missing] + lines[missing + 1 :]
+    if lines[missing].startswith(("note", "lattice.barrel", "lattice.spiral", "wavelength")):
+        read_history(left)
+    else:
+        with pytest.raises(ValueError, match="HISTORY is not complete"):
+            read_history(left)
+
+
+def test_too_long_or_badly_named():
+    """What the format cannot hold is an error, not cut off."""
+    with pytest.raises(ValueError, match="lines of HISTORY"):
+        write_history(header(parameters={"mask": "x" * 100_000}))
+    with pytest.raises(ValueError, match="not a name"):
+        write_history(header(parameters={"box size": 6}))
