@@ -3,9 +3,6 @@ from snakemake.utils import min_version
 min_version("9.14")
 
 
-configfile: workflow.source_path("config/config.yaml")
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/example.smk"
 include: "workflow/rules/extract.smk"

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+
 from ed2d.atomic import replacing
 from ed2d.errors import InputError
 

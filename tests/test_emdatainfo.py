@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
 from ed2d import emdatainfo
 from ed2d.emdatainfo import (
     Document,
@@ -19,8 +22,6 @@ from ed2d.emdatainfo import (
 )
 from ed2d.errors import InputError
 from ed2d.lattice import Lattice
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 LATTICE = Lattice(origin=(505.6, 556.4), a=(20.1, 0.3), b=(-9.7, 17.4), barrel=1e-9, spiral=-2.5e-10)
 EXTRACT = "DiffProcessingResults/DiffExtract"

@@ -1,8 +1,9 @@
 import pytest
-from ed2d.history import LINE, Header, read_history, write_history
-from ed2d.lattice import Lattice
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ed2d.history import LINE, Header, read_history, write_history
+from ed2d.lattice import Lattice
 
 LATTICE = Lattice((505.6, 556.4), (19.1, 0.3), (-9.7, 17.2), 1e-9, -3e-10)
 NUMBERS = st.floats(allow_nan=False)

@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
+
 from ed2d.errors import InputError
 from ed2d.image import DTYPES, Image, read_image, read_tiff
 from ed2d.maskshapes import Circle

@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from lxml import etree
+
 from ed2d.errors import InputError
 from ed2d.maskshapes import Circle, Composite, Extent, Invert, Polygon, rasterise, read_shapes
-from lxml import etree
 
 SHAPE = (60, 83)
 DOCUMENT = SimpleNamespace(path="project.xml")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from ed2d.merit import friedel_pairs, pulls, r_friedel
 
 

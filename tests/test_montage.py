@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 import tifffile
+
 from ed2d.errors import InputError
 from ed2d.montage import montage, write_montage
 

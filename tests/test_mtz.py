@@ -10,6 +10,7 @@ from pathlib import Path
 import gemmi
 import numpy as np
 import pytest
+
 from ed2d.errors import InputError
 from ed2d.lattice import Lattice
 from ed2d.mtz import Header, batch_number, from_gemmi, read_mtz, to_gemmi, write_mtz

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 
 import pytest
+
 from ed2d.emdatainfo import Document
 from ed2d.errors import InputError
 from ed2d.maskshapes import Circle, Extent

@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from ed2d.table import empty_table, extract_columns, extract_dtype, grow_steps, integrate_columns, integrate_dtype
 
 SPOT = "XDET:R YDET:R XOBS:R YOBS:R SIGXOBS:R SIGYOBS:R A:R BX:R BY:R W:R C:R PX:R PY:R RCHI2:R FLAG:I"

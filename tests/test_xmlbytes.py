@@ -5,10 +5,11 @@ import os
 import re
 
 import pytest
-from ed2d import xmlbytes
-from ed2d.emdatainfo import Document, group_element, replace_group
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from ed2d import xmlbytes
+from ed2d.emdatainfo import Document, group_element, replace_group
 from test_emdatainfo import EXTRACT, RESULT, refusal, write
 
 OTHER = group_element("DiffExtract", {"Spots": 13})

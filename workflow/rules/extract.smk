@@ -8,16 +8,15 @@ rule extract:
         reflections=f"{IMAGE}_ext.mtz",
     log:
         f"{IMAGE}_ext.log",
-    params:
-        lattice=lambda wildcards: project.lattice(wildcards.image),
-        parameters=lambda wildcards: project.parameters(wildcards.image),
-        version=__version__,
     conda:
         "../envs/ed2d.yaml"
+    params:
+        **project.dependencies(lattice=True),
+        version=__version__,
     script:
         "../scripts/extract.py"
 
 
 rule extract_all:
     input:
-        lambda wildcards: all_results(checkpoints, "_ext.mtz"),
+        lambda wildcards: all_results("_ext.mtz"),

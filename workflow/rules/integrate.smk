@@ -11,15 +11,17 @@ rule integrate:
         corrected=f"{PROJECT}/{{image}}/tmp_integrate2.tif",
     log:
         f"{IMAGE}_int.log",
-    params:
-        parameters=lambda wildcards: project.parameters(wildcards.image),
-        version=__version__,
     conda:
         "../envs/ed2d.yaml"
+    params:
+        **project.dependencies(lattice=False),
+        version=__version__,
     script:
         "../scripts/integrate.py"
 
 
 rule integrate_all:
     input:
-        lambda wildcards: all_results(checkpoints, "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif"),
+        lambda wildcards: all_results(
+            "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif"
+        ),

@@ -10,7 +10,7 @@ run(
     log=snakemake.log[0],
     name=snakemake.wildcards.image,
     image=snakemake.input.image,
-    mask=snakemake.input.get("mask") or None,
+    mask=next(iter(snakemake.input.mask), None),
     info=snakemake.input.info,
     project=snakemake.input.project,
     config=snakemake.config,

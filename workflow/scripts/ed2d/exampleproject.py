@@ -7,6 +7,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import tifffile
 
+from .atomic import replacing
 from .lattice import Lattice
 from .simulate import Simulation, disturbed, simulate
 
@@ -14,6 +15,9 @@ PROJECT_PARAMETERS = {
     "LatticeExtract": {"BoxSize": 6, "BoxGrowAmount": 1, "BackgroundRimSize": 2},
     "Detector": {"Gain": 8.0, "ReadNoise": 6.0, "Offset": 50.0, "Saturation": 60000.0},
 }
+README = """This project is simulated: four stills whose truth is known, to try ed2d on.
+Remove the directory to have it made again.
+"""
 
 
 def write_image_directory(directory, simulation, *, seed, lattice, parameters=None):
@@ -35,15 +39,19 @@ def write_project_xml(path, *, image_mask, parameters):
     _create(Path(path), _document(["  <DiffProcessing>", *body, "  </DiffProcessing>"]))
 
 
-def make_example(directory):
-    """Makes the example project: project.xml and four images; creates what is missing, leaves what is there."""
-    directory = Path(directory)
+def make_example(*, name, readme):
+    """Makes the example project in the directory of `readme`: creates what is missing, leaves what is there."""
+    directory = Path(readme).parent
     directory.mkdir(parents=True, exist_ok=True)
-    for name, image in example_images().items():
-        if not all((directory / name / file).exists() for file in _file_names(directory / name)):
-            _write_missing(directory / name, **image)
+    images = example_images()
+    for image, keywords in images.items():
+        if not all((directory / image / file).exists() for file in _file_names(directory / image)):
+            _write_missing(directory / image, **keywords)
     if not (directory / "project.xml").exists():
         write_project_xml(directory / "project.xml", image_mask="EXA[0-9]{7}", parameters=PROJECT_PARAMETERS)
+    with replacing(readme) as temporary:
+        temporary.write_text(README, encoding="utf-8")
+    return f"{name}: {len(images)} simulated images in {directory}"
 
 
 def example_images():

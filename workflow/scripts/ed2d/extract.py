@@ -51,7 +51,9 @@ def check_boxes(lattice, shape, parameters, info):
     """InputError when the boxes cannot be measured: larger than the image, or a neighbour inside the inner square."""
     side, spacing = 2 * parameters.half + 1, lattice.square_spacing
     if side > min(shape):
-        problem = f"boxes of {side} px (BoxSize {parameters.box_size}) do not fit on the image of {shape[1]} x {shape[0]}"
+        problem = (
+            f"boxes of {side} px (BoxSize {parameters.box_size}) do not fit on an image of {shape[1]} x {shape[0]}"
+        )
         raise InputError(info, problem, "choose a smaller BoxSize, BoxGrowAmount or BackgroundRimSize")
     if parameters.box_size >= spacing - 1:
         problem = f"BoxSize {parameters.box_size} puts the neighbouring spots, {spacing:.1f} px away, inside the box"

@@ -73,9 +73,7 @@ def _grow(image, lattice, parameters):
 
 def _measure(image, lattice, parameters, radius, *, previous, tolerant=False):
     """Free fits of all points within `radius` of the origin and the lattice refined from them."""
-    everything = predict(
-        lattice, shape=image.shape, min_radius=parameters.min_radius, max_radius=parameters.max_radius
-    )
+    everything = predict(lattice, shape=image.shape, min_radius=parameters.min_radius, max_radius=parameters.max_radius)
     if not len(everything):
         raise NotRefinable("no lattice point lies on the image")
     positions = lattice.position(everything)
@@ -99,9 +97,7 @@ def _measure(image, lattice, parameters, radius, *, previous, tolerant=False):
 def noise_of(image, positions, parameters):
     """The given noise model, or the one estimated from the background between `positions` where Gain is 0."""
     if parameters.gain > 0:
-        return noise.Noise(
-            gain=parameters.gain, read_variance=parameters.read_noise**2, offset=parameters.offset
-        )
+        return noise.Noise(gain=parameters.gain, read_variance=parameters.read_noise**2, offset=parameters.offset)
     return noise.estimate(
         image,
         positions,

@@ -3,10 +3,10 @@
 f(x, y) = A exp(-q/2) + C + Px dx + Py dy,  q = a (dx-cx)^2 + 2 b (dx-cx)(dy-cy) + c (dy-cy)^2
 
 The precision matrix (a, b, c) is written as a Cholesky product, a = e^2p, b = r e^p, c = r^2 + e^2s, so that every
-(p, r, s) is a Gaussian. The linear parameters A, C, Px, Py are projected out (variable projection: Golub & Pereyra 1973,
-with Kaufman's 1975 Jacobian), the five others damped after Levenberg and Marquardt. All derivatives are the Gaussian
-times polynomials of the pixel's place in the box, hence the normal matrices are made of polynomial moments of
-w G^2, w G and w y G: three matrix products for all boxes. docs/algorithm.md has the equations.
+(p, r, s) is a Gaussian. The linear parameters A, C, Px, Py are projected out (variable projection: Golub & Pereyra
+1973, with Kaufman's 1975 Jacobian), the five others damped after Levenberg and Marquardt. All derivatives are the
+Gaussian times polynomials of the pixel's place in the box, hence the normal matrices are made of polynomial moments
+of w G^2, w G and w y G: three matrix products for all boxes. docs/algorithm.md has the equations.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -160,7 +160,7 @@ def fit(boxes, weights, start_centre, start_shape):
 
 
 def fit_linear(boxes, weights, centre, shape):
-    """Amplitude and plane with centre and shape held: weighted linear least squares, covariance of A, C, Px, Py only."""
+    """Amplitude and plane with centre and shape held: linear least squares, covariance of A, C, Px, Py only."""
     parts = []
     for first in range(0, len(boxes), CHUNK):
         rows = slice(first, first + CHUNK)

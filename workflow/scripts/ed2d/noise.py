@@ -50,7 +50,7 @@ def outlying(residual, variance, gain, threshold):
 def background_blocks(image, positions, clearance):
     """Mean, residual variance and degrees of freedom of square blocks of background, each (m,).
 
-    Pixels within `clearance` px (square) of a position are left out; a surface of second degree is fitted to each block.
+    Pixels within `clearance` px (square) of a position are left out; each block is freed of a surface of second degree.
     """
     rows, columns = image.shape
     side = 2 * BLOCK_HALF + 1

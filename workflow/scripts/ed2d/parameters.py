@@ -170,3 +170,8 @@ def describe(parameters):
     found[WAVELENGTH.path] = "none" if parameters.wavelength is None else parameters.wavelength
     mask = hashlib.sha256(repr(parameters.mask).encode()).hexdigest()[:16]
     return found | {"mask": mask if parameters.mask else "none"}
+
+
+def described():
+    """The names that `describe` gives, in its order."""
+    return [entry.path for entry in (*REGISTRY, *UNIT_CELL, WAVELENGTH)] + ["mask"]

@@ -1,13 +1,14 @@
 """A project on disk: which image directories there are, which are skipped and why, and what their results depend on."""
 
 import re
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, fields
+from functools import cache, cached_property, partial
 from pathlib import Path
 
-from .emdatainfo import Document, lattice_element, verified_lattice
+from .emdatainfo import Document, verified_lattice
 from .errors import InputError
-from .parameters import describe, effective_parameters
+from .lattice import Lattice
+from .parameters import describe, described, effective_parameters
 
 NAMES = re.compile(r"[^\x00-\x1f\x7f/\\{}*?\"'$`]+")  # what Snakemake and a shell carry unchanged
 
@@ -73,7 +74,8 @@ class Project:
             pattern = re.compile(text)
         except re.error as error:
             problem = f"the value {text!r} of DiffProcessing/ImageMask is no regular expression ({error})"
-            raise InputError(self.document.path, problem, "give one that matches the directories, as ABC[0-9]{7}") from error
+            cure = "give one that matches the directories, as ABC[0-9]{7}"
+            raise InputError(self.document.path, problem, cure) from error
         found = [entry for entry in self.directory.iterdir() if pattern.fullmatch(entry.name) and entry.is_dir()]
         return [ImageDirectory(entry) for entry in sorted(found)]
 
@@ -93,43 +95,45 @@ class Project:
         mask = ImageDirectory(self.directory / name).mask
         return [str(mask)] if mask else []
 
-    def parameters(self, name):
-        """The effective parameters of an image in one line; what is wrong with them where they cannot be had."""
-        try:
-            info = Document.read(ImageDirectory(self.directory / name).info)
-            found = describe(effective_parameters(info, self.document, self.config))
-        except InputError as error:
-            return str(error)
-        return ", ".join(f"{path.rpartition('/')[2]}={value}" for path, value in found.items() if value != "none")
+    def dependencies(self, *, lattice):
+        """Functions of Snakemake's wildcards, one for each thing that the results of an image depend on.
 
-    def lattice(self, name):
-        """The verified lattice of an image in one line; what is wrong with it where it cannot be had."""
+        A changed value reruns the image, and Snakemake's reason shows this one value before and now.
+        """
+        names = [*described(), *(field.name for field in fields(Lattice) if lattice)]
+        return {name.replace("/", "_"): partial(self._dependency, name) for name in names}
+
+    def _dependency(self, name, wildcards):
         try:
-            lattice = verified_lattice(Document.read(ImageDirectory(self.directory / name).info))
+            return f"{name} = {self._effective(wildcards.image)[name]}"
         except InputError as error:
             return str(error)
-        items = lattice_element("VerifiedLattice", lattice).iter() if lattice else ()
-        return " ".join(item.get("value") or item.tag for item in items)
+
+    @cache  # noqa: B019 - a project lives as long as the process
+    def _effective(self, image):
+        """Parameters and verified lattice of an image by name."""
+        info = Document.read(ImageDirectory(self.directory / image).info)
+        lattice = verified_lattice(info)
+        return describe(effective_parameters(info, self.document, self.config)) | (vars(lattice) if lattice else {})
 
     def results(self, name, *suffixes):
-        """Paths of the files of an image: `_ext.mtz` is DIRECTORY/NAME/NAME_ext.mtz, `tmp.tif` DIRECTORY/NAME/tmp.tif."""
+        """Paths of the files of an image: NAME/NAME_ext.mtz for `_ext.mtz`, NAME/tmp.tif for `tmp.tif`."""
         folder = self.directory / name
         return [str(folder / (f"{name}{suffix}" if suffix.startswith("_") else suffix)) for suffix in suffixes]
 
     def report(self):
         """Lines for the end of a run: how many images are done, and why the others are not."""
-        failed = {name: self._last_words(name) for name in self.images if not self._done(name)}
+        failures = {name: self._failure(name) for name in self.images}
+        failed = {name: reason for name, reason in failures.items() if reason}
         lines = [f"{self.directory}: {len(self.images) - len(failed)} of {len(self.directories)} images are measured"]
         lines += [f"  skipped: {name}: {reason}" for name, reason in self.skipped.items()]
         return lines + [f"  failed:  {name}: {reason}" for name, reason in failed.items()]
 
-    def _done(self, name):
-        return all(Path(path).exists() for path in self.results(name, "_ext.mtz", "_int.mtz"))
-
-    def _last_words(self, name):
-        """The last line of the log of the step that failed."""
-        for path in self.results(name, "_int.log", "_ext.log"):
-            if Path(path).is_file():
-                lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-                return next((line for line in reversed(lines) if line.strip()), "broken off")
-        return "not measured"
+    def _failure(self, name):
+        """What the log of the first step without a result says last; None where all steps have one."""
+        for step in ("_ext", "_int"):
+            result, log = map(Path, self.results(name, f"{step}.mtz", f"{step}.log"))
+            if not result.exists():
+                lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+                return next((line for line in reversed(lines) if line.strip()), "not measured")
+        return None

@@ -112,8 +112,8 @@ def spikes(boxes, noise):
         second = np.maximum(second, np.minimum(first, neighbour))
         first = np.maximum(first, neighbour)
     alone = (excess > ALONE * second).reshape(len(boxes), -1) & boxes.usable
-    variance = noise.variance(background)
-    return alone & outlying(np.where(boxes.usable, boxes.values - background, 0), variance, noise.gain, ZINGER_THRESHOLD)
+    residual = np.where(boxes.usable, boxes.values - background, 0)
+    return alone & outlying(residual, noise.variance(background), noise.gain, ZINGER_THRESHOLD)
 
 
 def _median_level(boxes):
@@ -126,13 +126,9 @@ def _median_level(boxes):
 
 def _start_centres(boxes, usable, box_size):
     """The brightest place of the box smoothed by 3 x 3, within `box_size` of the middle, (n, 2)."""
-    n = boxes.side
-    level = _median_level(boxes)[:, None]
-    padded = np.pad(boxes.as_squares(usable * (boxes.values - level)), ((0, 0), (1, 1), (1, 1)))
-    count = np.pad(boxes.as_squares(usable.astype(float)), ((0, 0), (1, 1), (1, 1)))
-    rows, number = padded[:, :n] + padded[:, 1 : n + 1] + padded[:, 2:], count[:, :n] + count[:, 1 : n + 1] + count[:, 2:]
-    smooth = rows[:, :, :n] + rows[:, :, 1 : n + 1] + rows[:, :, 2:]
-    number = number[:, :, :n] + number[:, :, 1 : n + 1] + number[:, :, 2:]
+    excess = boxes.as_squares(usable * (boxes.values - _median_level(boxes)[:, None]))
+    known = boxes.as_squares(usable.astype(float))
+    smooth, number = excess + sum(_neighbours(excess)), known + sum(_neighbours(known))
     inner = slice(boxes.half - box_size, boxes.half + box_size + 1)
     smooth = np.where(number > 4, smooth / np.maximum(number, 1), -np.inf)[:, inner, inner]
     brightest = smooth.reshape(len(boxes), -1).argmax(axis=1)

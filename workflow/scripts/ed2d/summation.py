@@ -1,4 +1,4 @@
-"""Box sums: the growth series of an intensity, every I_N a linear form of the pixels with exactly propagated variance."""
+"""Box sums: the growth series of an intensity, every I_N a linear form of the pixels, its variance propagated."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,10 @@ class Foreground:
 
 @dataclass(frozen=True)
 class Growth:
-    """Growth series, (steps, n): intensity, variance, background per pixel at the centre; missing: lost share of spot."""
+    """Growth series, (steps, n): intensity, variance, background per pixel at the centre.
+
+    missing: share of the spot on unusable pixels; covariance_with_last: of I_N with the I of the last step.
+    """
 
     intensity: np.ndarray
     variance: np.ndarray
