@@ -7,6 +7,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/example.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/integrate.smk"
+include: "workflow/rules/refused.smk"
 
 
 rule all:
@@ -16,8 +17,8 @@ rule all:
 
 
 onsuccess:
-    print(*project.report(), sep="\n", file=sys.stderr)
+    logger.info("\n".join(project.report()))
 
 
 onerror:
-    print(*project.report(), sep="\n", file=sys.stderr)
+    logger.info("\n".join(project.report()))

@@ -3,43 +3,48 @@ from pathlib import Path
 
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import update_config, validate
 
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
 from ed2d import __version__
+from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
-from ed2d.project import Project
+from ed2d.project import RESULTS, Project
 
 defaults = load_configfile(ROOT / "config/config.yaml")
 update_config(defaults, config)
-config.update(defaults)
-validate(config, "../schemas/config.schema.yaml")
+config.update(with_numbers(defaults))
+try:
+    validate(config, "../schemas/config.schema.yaml")
+except WorkflowError as error:
+    raise WorkflowError(str(refusal(error.__context__))) from None
 
 EXAMPLE = "example"
-PROJECT = config["project"]
-IMAGE = f"{PROJECT}/{{image}}/{{image}}"
+PROJECT = str(Path(config["project"]))
+PROJECT_XML = str(Path(PROJECT, "project.xml"))
+FOLDER = str(Path(PROJECT, "{image}"))
+IMAGE = f"{FOLDER}/{{image}}"
 
 project = Project(PROJECT, config)
 if workflow.is_main_process and PROJECT != EXAMPLE:
     try:
-        print(
-            *(f"skipped: {name}: {reason}" for name, reason in project.skipped.items()),
-            sep="\n",
-            file=sys.stderr,
-        )
+        for line in project.left_out():
+            logger.warning(line)
     except InputError as error:
-        raise WorkflowError(str(error))
+        raise WorkflowError(str(error)) from None
 
 
 def all_results(*suffixes):
-    """Files of every image that is not skipped; the example is made first where it is the project."""
+    """Files of every image that can be measured, and for each that is refused the file whose job fails."""
     if PROJECT == EXAMPLE:
         checkpoints.example.get()
-    return [
+    measured = [
         path for name in project.images for path in project.results(name, *suffixes)
     ]
+    return measured + [REFUSED.format(image=name) for name in project.refused]
 
 
 wildcard_constraints:

@@ -2,8 +2,8 @@ rule extract:
     input:
         image=f"{IMAGE}.tif",
         mask=lambda wildcards: project.mask(wildcards.image),
-        info=ancient(f"{PROJECT}/{{image}}/info.xml"),
-        project=ancient(f"{PROJECT}/project.xml"),
+        info=ancient(f"{FOLDER}/info.xml"),
+        project=ancient(PROJECT_XML),
     output:
         reflections=f"{IMAGE}_ext.mtz",
     log:

@@ -2,13 +2,13 @@ rule integrate:
     input:
         image=f"{IMAGE}.tif",
         mask=lambda wildcards: project.mask(wildcards.image),
-        info=ancient(f"{PROJECT}/{{image}}/info.xml"),
-        project=ancient(f"{PROJECT}/project.xml"),
+        info=ancient(f"{FOLDER}/info.xml"),
+        project=ancient(PROJECT_XML),
         reflections=f"{IMAGE}_ext.mtz",
     output:
         reflections=f"{IMAGE}_int.mtz",
-        raw=f"{PROJECT}/{{image}}/tmp_integrate1.tif",
-        corrected=f"{PROJECT}/{{image}}/tmp_integrate2.tif",
+        raw=f"{FOLDER}/tmp_integrate1.tif",
+        corrected=f"{FOLDER}/tmp_integrate2.tif",
     log:
         f"{IMAGE}_int.log",
     conda:
@@ -20,8 +20,7 @@ rule integrate:
         "../scripts/integrate.py"
 
 
+# `_ext.mtz` too: Snakemake does not miss a file on the way to one that is there, as after a stopped extraction
 rule integrate_all:
     input:
-        lambda wildcards: all_results(
-            "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif"
-        ),
+        lambda wildcards: all_results(*RESULTS),

@@ -35,6 +35,7 @@ def extract(*, name, image, mask, info, project, config, output):
         log.info("%s = %s", item, value)
     still = read_image(image, mask_path=mask, shapes=parameters.mask, saturation=parameters.saturation)
     _report_pages(image, still)
+    _check_origin(verified, still.shape, info)
     check_boxes(verified, still.shape, parameters, info)
     try:
         extraction = extract_image(still, start or verified, parameters)
@@ -45,6 +46,15 @@ def extract(*, name, image, mask, info, project, config, output):
     write_mtz(output, table, header(name, "extract", extraction.lattice, extraction.noise, parameters))
     replace_group(info, "DiffProcessingResults/DiffExtract", _results(extraction, verified))
     return _summary(name, extraction)
+
+
+def _check_origin(lattice, shape, info):
+    """InputError when the origin is further outside of the image than the image is long."""
+    rows, columns = shape
+    (x, y), reach = lattice.origin, max(shape)
+    if not (-reach <= x <= columns + reach and -reach <= y <= rows + reach):
+        problem = f"the Offset ({x:g}, {y:g}) of the VerifiedLattice is far off the image of {columns} x {rows}"
+        raise InputError(info, problem, "give the origin of the lattice in px of the image, x = column, y = row")
 
 
 def check_boxes(lattice, shape, parameters, info):
@@ -59,7 +69,8 @@ def check_boxes(lattice, shape, parameters, info):
         problem = f"BoxSize {parameters.box_size} puts the neighbouring spots, {spacing:.1f} px away, inside the box"
         raise InputError(info, problem, f"choose a BoxSize of at most {max(1, int((spacing - 1) / 2))}")
     if 2 * (parameters.box_size + parameters.box_grow_amount) + 1 > spacing:
-        log.warning("inner boxes overlap: neighbours are %.1f px away; such points carry the flag OVERLAP", spacing)
+        said = "%s: the inner boxes overlap, neighbours are %.1f px away; such points carry the flag OVERLAP"
+        log.warning(said, info, spacing)
 
 
 def header(name, step, lattice, noise, parameters):

@@ -14,8 +14,9 @@ WEAKEST_FREE_FIT = 6.0  # volume over its standard deviation at which centre and
 FIRST_POINTS = 60  # lattice points inside the first circle of the refinement
 GROWTH = 1.5  # of the radius from one circle to the next
 MOST_ROUNDS = 8
+LEAST_SHARE = 1 / 3  # of the clear spots in the boxes that lie on the lattice; chance puts a fifth there
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
-HELD = flags.NOT_CONVERGED | flags.WEAK | flags.WIDTH | flags.CENTRE
+HELD = flags.NOT_CONVERGED | flags.WEAK | flags.WIDTH | flags.CENTRE | flags.NOT_FITTED
 
 
 class NotRefinable(ValueError):
@@ -55,6 +56,7 @@ def extract_image(image, lattice, parameters):
         measured = _measure(image, settled.lattice, parameters, np.inf, previous=settled)
         if len(measured.miller) == len(settled.miller) and np.array_equal(measured.centre, settled.centre):
             break
+    measured = _measure(image, measured.lattice, parameters, np.inf, previous=None)  # all in one batch: see _fit_moved
     _check(measured, parameters.box_size)
     return _hold(image, measured, parameters)
 
@@ -108,7 +110,10 @@ def noise_of(image, positions, parameters):
 
 
 def _fit_moved(image, miller, centre, noise_model, parameters, previous):
-    """Free fits; those of `previous` are kept where the noise model and the pixel of the box are the same."""
+    """Free fits; those of `previous` are kept where the noise model and the pixel of the box are the same.
+
+    The last bits of a fit depend on the batch that it is made in (matrix products round as their sizes let them).
+    """
     kept_rows, old_rows = _unmoved(miller, centre, previous, noise_model)
     fresh = np.setdiff1d(np.arange(len(miller)), kept_rows)
     boxes = cut(image, centre[fresh], parameters.half)
@@ -158,6 +163,9 @@ def _check(measured, box_size):
     share = np.mean(refined.used)
     if share < 0.5:
         raise NotRefinable(f"only {refined.used.sum()} of {len(refined.used)} fitted spots lie on one lattice")
+    clear = measured.spots.flag & flags.EXCLUDING & ~(flags.CENTRE | flags.OUTLIER) == 0
+    if measured.used.sum() < LEAST_SHARE * clear.sum():
+        raise NotRefinable(f"only {measured.used.sum()} of {clear.sum()} clear spots lie on the lattice")
     if refined.rms > 0.5 * box_size:
         raise NotRefinable(f"the spots stay {refined.rms:.1f} px (rms) away from the refined lattice")
 
@@ -177,6 +185,6 @@ def _hold(image, measured, parameters):
     boxes = cut(image, measured.centre[rows], parameters.half)
     held = fit_held(boxes, measured.noise, positions - boxes.centre, learned.shape_at(positions))
     flag = measured.spots.flag.copy()
-    flag[rows] |= held.flag
+    flag[rows] = flag[rows] & ~flags.NOT_FITTED | held.flag  # a free fit that ran away says nothing of the pixels
     spots = Spots(measured.spots.fits.replaced(rows, held.fits), flag)
     return replace(measured, spots=spots, profile=learned)

@@ -18,6 +18,7 @@ from .polynomials import monomials, normal_matrix
 
 CHUNK = 512
 MOST_ITERATIONS = 40
+RIDGE = 1e-9  # of the diagonal: far above rounding, far below what any fit determines
 NARROWEST = 0.25  # px; the fit goes no further, nor beyond twice the half-size of the box
 LARGEST_STEP = np.array([0.25, 0.25, 0.4, 0.4, 0.4])  # of cx, cy (half-sizes of the box), p, r/(1 + |r|), s
 
@@ -313,10 +314,10 @@ def _damped_step(normal, gradient, damping, theta):
 
 
 def _solve(matrix, right):
-    """Solutions of symmetric positive systems scaled to a unit diagonal, kept regular by a ridge of 1e-12."""
+    """Solutions of symmetric positive systems scaled to a unit diagonal, kept regular by RIDGE."""
     diagonal = np.einsum("nii->ni", matrix)
     scale = np.where(diagonal > 1e-200, 1 / np.sqrt(np.maximum(diagonal, 1e-200)), 0.0)
-    scaled = matrix * scale[:, :, None] * scale[:, None, :] + 1e-12 * np.eye(matrix.shape[1])
+    scaled = matrix * scale[:, :, None] * scale[:, None, :] + RIDGE * np.eye(matrix.shape[1])
     vector = right.ndim == 2
     columns = (right[..., None] if vector else right) * scale[:, :, None]
     solution = np.linalg.solve(scaled, columns) * scale[:, :, None]

@@ -51,6 +51,17 @@ class Lattice:
         u, v = self.reduced_basis()
         return float(min(np.abs(vector).max() for vector in (u, v, u + v, u - v)))
 
+    @property
+    def fold(self):
+        """The |s|, px, at which the distortion folds the plane over; infinite where it never does.
+
+        The radius |s| |1 + K |s|^2|, K = Kb - i Ks, grows while 1 + 4 Kb |s|^2 + 3 (Kb^2 + Ks^2) |s|^4 > 0.
+        """
+        discriminant = self.barrel**2 - 3 * self.spiral**2
+        if self.barrel >= 0 or discriminant < 0:
+            return np.inf
+        return float((discriminant**0.5 - 2 * self.barrel) ** -0.5)
+
     def position(self, miller):
         """Calculated positions (n, 2), px, of (fractional) Miller indices (n, 2)."""
         s = np.asarray(miller, float) @ self.basis
@@ -87,8 +98,8 @@ def predict(lattice, *, shape, min_radius=0.0, max_radius=0.0):
     reach = np.linalg.norm(corners, axis=1).max()
     if max_radius > 0:
         reach = min(reach, max_radius)
-    if lattice.barrel < 0:
-        reach = min(1.5 * reach, (-3 * lattice.barrel) ** -0.5)
+    if lattice.barrel < 0:  # the radius is nowhere before the fold less than half of |s|
+        reach = min(reach / max(0.5, 1 + 4 * lattice.barrel * reach**2), lattice.fold)
     limit = np.ceil(reach * np.linalg.norm(np.linalg.inv(lattice.basis), axis=0)).astype(int)
     h, k = np.mgrid[-limit[0] : limit[0] + 1, -limit[1] : limit[1] + 1]
     miller = np.column_stack([h.ravel(), k.ravel()])
@@ -100,6 +111,4 @@ def predict(lattice, *, shape, min_radius=0.0, max_radius=0.0):
     inside &= radius >= min_radius
     if max_radius > 0:
         inside &= radius <= max_radius
-    if lattice.barrel < 0:
-        inside &= s < (-3 * lattice.barrel) ** -0.5
-    return miller[inside]
+    return miller[inside & (s < lattice.fold)]

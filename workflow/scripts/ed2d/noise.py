@@ -131,37 +131,42 @@ def _without_background(image, offset, read_noise):
 
 
 def _robust_line(signal, variance, dof, *, intercept):
-    """Slope, intercept and their standard deviations of variance against signal."""
-    expected = np.full(len(variance), np.median(variance)) if intercept is None else None
-    gain = float(np.median(variance) / max(np.median(np.abs(signal)), 1e-30))
-    if expected is None:
-        expected = np.maximum(gain * signal, 0) + intercept
-    expected = _median_trend(signal, expected, variance)
-    robust = np.ones(len(variance))
+    """Slope, intercept and their standard deviations of variance against signal; a given intercept is kept."""
+    design = np.column_stack([signal, np.ones_like(signal)]) if intercept is None else signal[:, None]
+    target = variance - (intercept or 0.0)
+    expected, gain = _median_trend(signal, variance), 0.0
+    robust, scale = _biweight(variance - expected, _spread2(expected, gain, signal, dof))
     for _ in range(50):
-        spread2 = 2 * expected**2 / dof + max(gain, 0) ** 3 * np.maximum(signal, 0) / dof
-        weight = robust / np.maximum(spread2, 1e-300)
-        columns = np.column_stack([signal, np.ones_like(signal)]) if intercept is None else signal[:, None]
-        target = variance if intercept is None else variance - intercept
-        inverse = np.linalg.pinv(columns.T @ (weight[:, None] * columns))
-        solution = inverse @ (columns.T @ (weight * target))
-        gain = float(solution[0])
-        constant = float(solution[1]) if intercept is None else intercept
-        expected = np.maximum(gain * signal + constant, 0.05 * np.median(variance))
-        z = (variance - gain * signal - constant) / np.sqrt(np.maximum(spread2, 1e-300))
-        scale = max(1.0, float(np.median(np.abs(z))) / 0.6745)
-        renewed = np.clip(1 - (z / (4.685 * scale)) ** 2, 0, None) ** 2
-        if np.max(np.abs(renewed - robust)) < 1e-6:
+        weight = robust / _spread2(expected, gain, signal, dof)
+        inverse = np.linalg.pinv(design.T @ (weight[:, None] * design))
+        solution = inverse @ (design.T @ (weight * target))
+        gain, line = float(solution[0]), design @ solution + (intercept or 0.0)
+        expected = np.maximum(line, 0.05 * np.median(variance))
+        previous = robust
+        robust, scale = _biweight(variance - line, _spread2(expected, gain, signal, dof))
+        if np.max(np.abs(robust - previous)) < 1e-6:
             break
-        robust = renewed
     error = scale * np.sqrt(np.diag(inverse))
-    return gain, constant, float(error[0]), float(error[1]) if intercept is None else 0.0
+    free = intercept is None
+    return gain, float(solution[1]) if free else intercept, float(error[0]), float(error[1]) if free else 0.0
 
 
-def _median_trend(signal, expected, variance):
+def _spread2(expected, gain, signal, dof):
+    """Variance of the residual variances of blocks."""
+    return np.maximum((2 * expected**2 + max(gain, 0.0) ** 3 * np.maximum(signal, 0)) / dof, 1e-300)
+
+
+def _biweight(deviation, spread2):
+    """Tukey's weights of deviations, and their scale: 1 or, where they scatter more than spread2 says, that."""
+    z = deviation / np.sqrt(spread2)
+    scale = max(1.0, float(np.median(np.abs(z))) / 0.6745)
+    return np.clip(1 - (z / (4.685 * scale)) ** 2, 0, None) ** 2, scale
+
+
+def _median_trend(signal, variance):
     """Starting variances: the median of the variances among blocks of similar signal."""
     order = np.argsort(signal, kind="stable")
-    trend = expected.copy()
+    trend = np.empty_like(variance)
     for part in np.array_split(order, max(1, min(12, len(order) // 8))):
         trend[part] = np.median(variance[part])
     return trend

@@ -1,5 +1,6 @@
 """A project on disk: which image directories there are, which are skipped and why, and what their results depend on."""
 
+import os
 import re
 from dataclasses import dataclass, fields
 from functools import cache, cached_property, partial
@@ -7,10 +8,12 @@ from pathlib import Path
 
 from .emdatainfo import Document, verified_lattice
 from .errors import InputError
+from .job import ERROR
 from .lattice import Lattice
 from .parameters import describe, described, effective_parameters
 
-NAMES = re.compile(r"[^\x00-\x1f\x7f/\\{}*?\"'$`]+")  # what Snakemake and a shell carry unchanged
+NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}*?\"'$`]+")  # what Snakemake and a shell carry unchanged
+RESULTS = ("_ext.mtz", "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class ImageDirectory:
         return self.directory / "info.xml"
 
     def reason_to_skip(self):
-        """Why the image cannot be measured, or None. A broken info.xml is no reason: its job fails and says why."""
+        """Why the image cannot be measured, or None. A broken info.xml is no reason: that is a failure."""
         if (self.directory / "ignore").exists():
             return "has a file `ignore`"
         if not NAMES.fullmatch(self.name):
@@ -51,6 +54,18 @@ class ImageDirectory:
             return None if verified_lattice(Document.read(self.info)) else "info.xml has no VerifiedLattice"
         except InputError:
             return None
+
+    def results(self, *suffixes):
+        """Paths of files of the image: NAME/NAME_ext.mtz for `_ext.mtz`, NAME/tmp.tif for `tmp.tif`."""
+        return [self.directory / (f"{self.name}{s}" if s.startswith("_") else s) for s in suffixes]
+
+    def check_writable(self):
+        """InputError when results cannot be written or replaced."""
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise InputError(self.directory, "cannot be written to", "make the directory writable")
+        for path in self.results(*RESULTS):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise InputError(path, "is write-protected", "make it writable or remove it")
 
 
 class Project:
@@ -77,6 +92,9 @@ class Project:
             cure = "give one that matches the directories, as ABC[0-9]{7}"
             raise InputError(self.document.path, problem, cure) from error
         found = [entry for entry in self.directory.iterdir() if pattern.fullmatch(entry.name) and entry.is_dir()]
+        if not found:
+            problem = f"no directory has a name that matches the value {text!r} of DiffProcessing/ImageMask"
+            raise InputError(self.document.path, problem, "correct it, or give each image a directory of its name")
         return [ImageDirectory(entry) for entry in sorted(found)]
 
     @cached_property
@@ -86,9 +104,24 @@ class Project:
         return {name: reason for name, reason in reasons.items() if reason}
 
     @cached_property
+    def refused(self):
+        """Reasons by name of the images that are bound to fail: bad XML, or files that cannot be written."""
+        reasons = {entry.name: self._reason_to_refuse(entry) for entry in self.directories}
+        return {name: reason for name, reason in reasons.items() if reason and name not in self.skipped}
+
+    def _reason_to_refuse(self, entry):
+        try:
+            entry.check_writable()
+            self._effective(entry.name)
+        except InputError as error:
+            return str(error)
+        return None
+
+    @cached_property
     def images(self):
         """Names of the images to measure."""
-        return [entry.name for entry in self.directories if entry.name not in self.skipped]
+        left_out = self.skipped | self.refused
+        return [entry.name for entry in self.directories if entry.name not in left_out]
 
     def mask(self, name):
         """Path of the mask file of an image as a list, empty where there is none."""
@@ -117,23 +150,34 @@ class Project:
         return describe(effective_parameters(info, self.document, self.config)) | (vars(lattice) if lattice else {})
 
     def results(self, name, *suffixes):
-        """Paths of the files of an image: NAME/NAME_ext.mtz for `_ext.mtz`, NAME/tmp.tif for `tmp.tif`."""
-        folder = self.directory / name
-        return [str(folder / (f"{name}{suffix}" if suffix.startswith("_") else suffix)) for suffix in suffixes]
+        """Paths of files of an image, as `ImageDirectory.results` gives them."""
+        return [str(path) for path in ImageDirectory(self.directory / name).results(*suffixes)]
+
+    def left_out(self):
+        """Lines for the start of a run: which images are not measured, and why."""
+        return [f"skipped: {name}: {reason}" for name, reason in self.skipped.items()]
 
     def report(self):
         """Lines for the end of a run: how many images are done, and why the others are not."""
-        failures = {name: self._failure(name) for name in self.images}
-        failed = {name: reason for name, reason in failures.items() if reason}
-        lines = [f"{self.directory}: {len(self.images) - len(failed)} of {len(self.directories)} images are measured"]
-        lines += [f"  skipped: {name}: {reason}" for name, reason in self.skipped.items()]
+        failures = {name: self._failure(name) for name in self.images} | self.refused
+        failed = {name: reason for name, reason in sorted(failures.items()) if reason}
+        done = len(self.directories) - len(self.skipped) - len(failed)
+        lines = [f"{self.directory}: {done} of {len(self.directories)} images are measured"]
+        lines += [f"  {line}" for line in self.left_out()]
         return lines + [f"  failed:  {name}: {reason}" for name, reason in failed.items()]
 
     def _failure(self, name):
-        """What the log of the first step without a result says last; None where all steps have one."""
+        """The error that the log of the first step without a result ends with; None where all steps have one."""
         for step in ("_ext", "_int"):
             result, log = map(Path, self.results(name, f"{step}.mtz", f"{step}.log"))
             if not result.exists():
-                lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-                return next((line for line in reversed(lines) if line.strip()), "not measured")
+                return _last_error(log) or "not finished; run again"
         return None
+
+
+def _last_error(log):
+    """The error that a log file ends with, or None."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else None
+    if lines == []:
+        return f"not finished; {log} is empty: see whether the disk is full, then run again"
+    return lines[-1].removeprefix(ERROR) if lines and lines[-1].startswith(ERROR) else None

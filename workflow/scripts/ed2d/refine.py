@@ -11,7 +11,7 @@ FEWEST_SPOTS = 6
 FEWEST_SPOTS_FOR_DISTORTION = 16
 SIGNIFICANT = 3.0  # standard deviations at which a distortion is believed
 TUKEY = 6.0  # distance, in standard deviations, at which the biweight of a spot becomes zero
-DECIMALS = (9, 9, 9, 9, 9, 9, 18, 18)  # far below any standard deviation; makes the fixed point exact
+DIGITS_OF_SIGMA = 5  # a parameter is rounded to so many digits of its standard deviation: the fixed point is exact
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,15 @@ def parameters_of(lattice):
 
 
 def lattice_of(parameters):
-    """A lattice from eight parameters, rounded to DECIMALS."""
-    v = [round(float(value), decimals) for value, decimals in zip(parameters, DECIMALS, strict=True)]
+    """A lattice from eight parameters."""
+    v = [float(value) for value in parameters]
     return Lattice((v[0], v[1]), (v[2], v[3]), (v[4], v[5]), v[6], v[7])
+
+
+def _rounded(values, sigma):
+    """Values without the digits that convergence leaves undetermined."""
+    decimals = DIGITS_OF_SIGMA - 1 - np.floor(np.log10(np.where(sigma > 0, sigma, 1.0)))
+    return [round(float(value), int(places)) for value, places in zip(values, decimals, strict=True)]
 
 
 def jacobian(lattice, miller):
@@ -86,7 +92,7 @@ def _refine(lattice, miller, observed, variance, free):
     values = np.where(free | (np.arange(8) < 6), parameters_of(lattice), 0.0)
     scatter2, weight, previous = None, None, None
     for _ in range(100):
-        current = _raw(values)
+        current = lattice_of(values)
         residual = observed - current.position(miller)
         scatter2 = _scatter2(residual, variance)
         distance = np.sqrt(np.sum(residual**2 / (variance + scatter2), axis=1))
@@ -98,17 +104,13 @@ def _refine(lattice, miller, observed, variance, free):
         if moved < 1e-10 or (previous is not None and moved >= previous and moved < 1e-7):
             break
         previous = moved
-    final = lattice_of(values)
     used = distance < TUKEY
-    deviation = observed - final.position(miller)
     sigma = np.zeros(8)
     sigma[free] = np.sqrt(np.diag(covariance))
+    final = lattice_of(_rounded(values, sigma))
+    deviation = observed - final.position(miller)
     rms = float(np.sqrt(np.mean(np.sum(deviation[used] ** 2, axis=1)))) if used.any() else np.nan
     return Refined(final, sigma, float(np.sqrt(scatter2)), distance, used, rms)
-
-
-def _raw(values):
-    return Lattice(tuple(values[0:2]), tuple(values[2:4]), tuple(values[4:6]), values[6], values[7])
 
 
 def _step(design, residual, weight):

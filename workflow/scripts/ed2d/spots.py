@@ -11,6 +11,7 @@ from .noise import outlying
 ZINGER_THRESHOLD = 6.0  # standard deviations
 MODEL_TOLERANCE = 0.15  # of the peak; real spots are not quite Gaussian
 ALONE = 4.0  # times the neighbours; more than pixels resolve of any spot
+ENDS_OF_TRACKS = 2  # times that the ends of a track are taken off; 4 px vanish so
 FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
 CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak of a free fit
 REWEIGHTINGS = 2
@@ -69,8 +70,8 @@ def fit_held(boxes, noise, centre, shape):
 
 
 def _fit_held(boxes, noise, centre, shape):
-    usable, found = boxes.usable, np.zeros_like(boxes.usable)
-    fits = gaussian.fit_linear(boxes, usable.astype(float), centre, shape)
+    usable, found = boxes.usable, spikes(boxes, noise)
+    fits = gaussian.fit_linear(boxes, (usable & ~found).astype(float), centre, shape)
     for _ in range(1 + REWEIGHTINGS):
         found |= zingers(boxes, usable & ~found, noise, fits)
         weights = (usable & ~found) / noise.variance(_expected(boxes.half, fits))
@@ -103,17 +104,27 @@ def _plausible_width(fits, half):
 
 
 def spikes(boxes, noise):
-    """Pixels that stand alone: far above the background and ALONE times as high as all neighbours but one."""
-    background = _median_level(boxes)[:, None]
-    excess = boxes.as_squares(np.where(boxes.usable, boxes.values - background, -np.inf))
-    first = np.full_like(excess, -np.inf)
-    second = first.copy()
-    for neighbour in _neighbours(excess, -np.inf):
+    """Pixels that stand alone far above the background, and what is left of a short track without its ends."""
+    excess = np.where(boxes.usable, boxes.values - _median_level(boxes)[:, None], -np.inf)
+    variance = noise.variance(_median_level(boxes)[:, None])
+    found, rows = np.zeros_like(boxes.usable), np.arange(len(boxes))
+    for _ in range(ENDS_OF_TRACKS):
+        left = np.where(found[rows], -np.inf, excess[rows])
+        alone = _alone(boxes.as_squares(left)).reshape(left.shape)
+        high = np.where(alone, left, 0.0)
+        alone &= outlying(high, variance[rows], noise.gain, ZINGER_THRESHOLD)
+        found[rows] |= alone
+        rows = rows[alone.any(axis=1)]
+    return found
+
+
+def _alone(excess):
+    """True where the excess over the background is above 0 and ALONE times that of all neighbours but one."""
+    first, second = np.full_like(excess, -np.inf), np.zeros_like(excess)
+    for neighbour in _neighbours(excess, constant_values=-np.inf):
         second = np.maximum(second, np.minimum(first, neighbour))
         first = np.maximum(first, neighbour)
-    alone = (excess > ALONE * second).reshape(len(boxes), -1) & boxes.usable
-    residual = np.where(boxes.usable, boxes.values - background, 0)
-    return alone & outlying(residual, noise.variance(background), noise.gain, ZINGER_THRESHOLD)
+    return excess > ALONE * second
 
 
 def _median_level(boxes):
@@ -167,15 +178,21 @@ def zingers(boxes, usable, noise, fits):
     found = usable & outlying(residual, variance, noise.gain, ZINGER_THRESHOLD)
     rows = np.flatnonzero(found.any(axis=1))
     if len(rows):
-        size = boxes.as_squares(np.abs(residual[rows]))
-        middle = np.median(np.stack(list(_neighbours(size))), axis=0).reshape(len(rows), -1)
+        size = boxes.as_squares(np.where(usable[rows], np.abs(residual[rows]), np.inf))
+        middle = _middle(np.stack(list(_neighbours(size, mode="edge")))).reshape(len(rows), -1)
         found[rows] &= np.abs(residual[rows]) > ALONE * middle
     return found
 
 
-def _neighbours(squares, beyond=0.0):
-    """The eight arrays of neighbours of the pixels of (n, side, side)."""
+def _middle(sizes):
+    """The middle one (the upper of two) along the first axis of those that are finite; infinite where none is."""
+    half = np.count_nonzero(np.isfinite(sizes), axis=0, keepdims=True) // 2
+    return np.take_along_axis(np.sort(sizes, axis=0), half, axis=0)[0]
+
+
+def _neighbours(squares, **padding):
+    """The eight arrays of neighbours of the pixels of (n, side, side); beyond the edge after np.pad, by default 0."""
     n = squares.shape[-1]
-    padded = np.pad(squares, ((0, 0), (1, 1), (1, 1)), constant_values=beyond)
+    padded = np.pad(squares, ((0, 0), (1, 1), (1, 1)), **padding)
     for j, i in ((j, i) for j in range(3) for i in range(3) if (i, j) != (1, 1)):
         yield padded[:, j : j + n, i : i + n]

@@ -1,0 +1,119 @@
+"""Backgrounds: robust means that do not bias Poisson counts, and the background between the spots."""
+
+import numpy as np
+import pytest
+
+from ed2d.background import PATCH_HALF, away_from_neighbours, clean, intercalated
+from ed2d.boxes import cut, grid, nearest_pixels
+from ed2d.lattice import Lattice, predict
+from ed2d.noise import Noise
+from stills import WIDE_SIGMA, assert_pulls, image_of, recorded
+
+COUNTED = Noise(gain=1.0, read_variance=0.0, offset=0.0)
+LATTICE = Lattice((201.3, 157.8), (24.1, 3.2), (-4.3, 25.9), 1e-7, -2e-7)
+SHAPE = (330, 410)
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.3, 1.0, 3.0, 10.0, 100.0])
+@pytest.mark.parametrize("gain", [1.0, 20.0])
+def test_clean_does_not_bias_poisson_means(mean, gain):
+    """The mean of the kept pixels is the Poisson mean within the statistical error of 300,000 pixels."""
+    random = np.random.default_rng(round(100 * mean))
+    values = gain * random.poisson(mean, (3000, 100))
+    noise = Noise(gain=gain, read_variance=0.0, offset=0.0)
+    kept = clean(values, np.ones(values.shape, bool), noise)
+    found = np.sum(values * kept) / np.sum(kept) / gain
+    assert found == pytest.approx(mean, abs=WIDE_SIGMA * np.sqrt(mean / values.size))
+    assert np.mean(~kept) < 1e-4
+
+
+@pytest.mark.parametrize("mean", [0.1, 1.0, 10.0, 100.0])
+def test_clean_removes_zingers(mean):
+    """Pixels far above are left out, all of them and nothing else; what was not chosen never comes back."""
+    random = np.random.default_rng(1)
+    values = random.poisson(mean, (300, 100)).astype(float)
+    chosen = random.random(values.shape) < 0.7
+    hit = random.random(values.shape) < 0.02
+    values[hit] += 30 + 20 * np.sqrt(mean)
+    kept = clean(values, chosen, COUNTED)
+    assert not np.any(kept & (hit | ~chosen))
+    assert np.mean(kept[chosen & ~hit]) > 0.9999
+    values[~chosen] = 1e6
+    np.testing.assert_array_equal(clean(values, chosen, COUNTED), kept)
+
+
+def test_clean_of_nothing():
+    """Rows without any chosen pixel stay empty, without a warning."""
+    values = np.random.default_rng(2).poisson(5.0, (4, 30)).astype(float)
+    assert not clean(values, np.zeros((4, 30), bool), COUNTED).any()
+
+
+@pytest.mark.parametrize(
+    "lattice",
+    [
+        LATTICE,
+        Lattice((201.3, 157.8), (11.0, 1.0), (-2.0, 13.0)),
+        Lattice((201.3, 157.8), (9.0, 1.0), (28.0, 13.0)),
+        Lattice((201.3, 157.8), (90.0, 1.0), (-2.0, 80.0)),
+    ],
+)
+@pytest.mark.parametrize("distance", [4.0, 6.5])
+def test_away_from_neighbours_by_brute_force(lattice, distance):
+    """A pixel is free when no lattice point but the own one lies within the distance."""
+    half = 9
+    miller = predict(lattice, shape=SHAPE)[::5]
+    centre = nearest_pixels(lattice.position(miller))
+    h, k = np.mgrid[-12:13, -12:13]
+    others = np.column_stack([h.ravel(), k.ravel()])
+    others = others[others.any(axis=1)]
+    dx, dy = grid(half)
+    expected = np.ones((len(miller), len(dx)), bool)
+    for n, (index, (x, y)) in enumerate(zip(miller, centre, strict=True)):
+        place = lattice.position(index + others)
+        far = np.hypot(x + dx - place[:, :1], y + dy - place[:, 1:]) > distance
+        expected[n] = far.all(axis=0)
+    np.testing.assert_array_equal(away_from_neighbours(half, miller, centre, lattice, distance), expected)
+
+
+@pytest.mark.parametrize(("gain", "read_noise", "level"), [(1.0, 0.0, 0.3), (1.0, 0.0, 20.0), (5.0, 10.0, 100.0)])
+def test_intercalated_background(gain, read_noise, level):
+    """On a sloping background the mean of the four half-way points is that under the spot, errors included."""
+    random = np.random.default_rng(3)
+    y, x = np.indices(SHAPE)
+    expected = level * (1 + 0.3 * (x - 205) / 205 - 0.2 * (y - 165) / 165)
+    data = recorded(expected, random, gain=gain, read_noise=read_noise)
+    data[random.random(SHAPE) < 2e-3] += 4000
+    plain = Lattice(LATTICE.origin, LATTICE.a, LATTICE.b)
+    miller = predict(plain, shape=SHAPE)
+    inner = np.all(np.abs(plain.position(miller) - [205, 165]) < [155, 115], axis=1)
+    noise = Noise(gain=gain, read_variance=read_noise**2, offset=0.0)
+    mean, variance, number = intercalated(image_of(data), miller[inner], plain, noise)
+    place = plain.position(miller[inner])
+    truth = level * (1 + 0.3 * (place[:, 0] - 205) / 205 - 0.2 * (place[:, 1] - 165) / 165)
+    assert np.all(number == 4)
+    assert mean.mean() == pytest.approx(truth.mean(), abs=WIDE_SIGMA * np.sqrt(variance.mean() / len(mean)))
+    if level > 1:
+        assert_pulls((mean - truth) / np.sqrt(variance), extra_width=0.05)
+
+
+def test_patches_on_masks_and_off_the_image():
+    """NBGINT counts the patches with 13 usable pixels or more; masked ones have no influence; none left gives NaN."""
+    random = np.random.default_rng(4)
+    data = random.poisson(20.0, SHAPE).astype(float)
+    ignored = np.zeros(SHAPE, bool)
+    ignored[100:220, 150:260] = True
+    ignored |= random.random(SHAPE) < 0.2
+    miller = predict(LATTICE, shape=SHAPE)
+    mean, variance, number = intercalated(image_of(data, ignored=ignored), miller, LATTICE, COUNTED)
+    expected = np.zeros(len(miller), int)
+    for step in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)):
+        patch = cut(image_of(data, ignored=ignored), nearest_pixels(LATTICE.position(miller + step)), PATCH_HALF)
+        expected += patch.usable.sum(axis=1) >= 13
+    np.testing.assert_array_equal(number, expected)
+    assert set(number) >= {0, 2, 4}
+    np.testing.assert_array_equal(np.isnan(mean), number == 0)
+    np.testing.assert_array_equal(np.isnan(variance), number == 0)
+    wild = intercalated(image_of(np.where(ignored, 1e9, data), ignored=ignored), miller, LATTICE, COUNTED)
+    for one, two in zip(wild, (mean, variance, number), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert variance[number == 1].mean() > 3 * variance[number == 4].mean()

@@ -1,0 +1,434 @@
+"""The workflow as a user runs it: what is measured, what is measured anew and why, and what is never touched."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import numpy as np
+import psutil
+import pytest
+import tifffile
+
+import runs
+from ed2d.emdatainfo import Document
+from ed2d.mtz import read_mtz
+from runs import IMAGES, INPUTS, LOGS, RESULTS, contents, copy, edit, make_project, names, set_parameter, snakemake
+
+FIRST, SECOND, THIRD = IMAGES
+LARGEST_MOVE = 0.01  # px, of a predicted position when an image is extracted again
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """A directory with a project that was processed once, and the run."""
+    directory = tmp_path_factory.mktemp("first")
+    make_project(directory / "project")
+    return directory, snakemake(directory)
+
+
+@pytest.fixture
+def work(first_run, tmp_path):
+    """A copy of the processed project and of Snakemake's record beside it."""
+    return copy(first_run[0], tmp_path / "work")
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """A project of one image that is not processed."""
+    return make_project(tmp_path_factory.mktemp("single") / "project", [FIRST])
+
+
+def info_of(directory, image):
+    return directory / "project" / image / "info.xml"
+
+
+def without_results(info):
+    """The bytes of an info.xml without the groups that the workflow writes."""
+    return re.sub(rb"\s*<(DiffExtract|DiffIntegrate)>.*?</\1>", b"", info.read_bytes(), flags=re.DOTALL)
+
+
+# what is made
+
+
+def test_first_run_makes_the_results_and_nothing_else(first_run):
+    """Beside every image stand exactly the files of the contract and the two logs, in info.xml the two groups."""
+    directory, run = first_run
+    assert run.status == 0
+    for image in (directory / "project" / name for name in IMAGES):
+        assert set(os.listdir(image)) == names(image, *INPUTS, *RESULTS, *LOGS)
+        document = Document.read(image / "info.xml")
+        assert document.group("DiffProcessingResults/DiffExtract/RefinedLattice") is not None
+        assert document.group("DiffProcessingResults/DiffIntegrate") is not None
+    assert set(os.listdir(directory / "project")) == {"project.xml", *IMAGES}
+    assert set(os.listdir(directory)) == {"project", ".snakemake"}
+    assert not list((directory / "project").rglob(".*"))
+
+
+def test_a_run_says_what_a_person_wants_to_know(first_run):
+    """Each image has one line for each step with its figures of merit, and the report counts the images."""
+    _, run = first_run
+    for name in IMAGES:
+        run.line(f"{name}: extract: ", " spots, ", " used, ", " px, R_Friedel 0.")
+        run.line(f"{name}: integrate: ", " integrated, ", "mean I/sigma", "R_Friedel 0.")
+    assert run.report() == ["project: 3 of 3 images are measured"]
+
+
+def test_logs_hold_version_and_parameters(first_run):
+    """The log of a job names the program's version and every parameter with its value."""
+    log = (first_run[0] / "project" / FIRST / f"{FIRST}_ext.log").read_text()
+    assert re.match(r"ed2d \d+\.\d+", log) and "LatticeExtract/BoxSize = 5\n" in log and "Detector/Gain = 8.0\n" in log
+
+
+def test_second_run_does_nothing(work):
+    """Where all is up to date no job is started and no byte changes."""
+    before = contents(work / "project")
+    run = snakemake(work)
+    assert run.status == 0 and run.jobs() == [] and "Nothing to be done" in run.text
+    assert contents(work / "project") == before
+
+
+def test_the_steps_are_targets(single, tmp_path):
+    """`extract_all` stops before the integration, and `integrate_all` then only integrates."""
+    image = copy(single, tmp_path / "project") / FIRST
+    run = snakemake(tmp_path, "extract_all")
+    assert run.status == 0 and run.jobs() == [("extract", FIRST), ("extract_all", "")]
+    assert set(os.listdir(image)) == names(image, *INPUTS, "{0}_ext.mtz", "{0}_ext.log")
+    run = snakemake(tmp_path, "integrate_all")
+    assert run.status == 0 and run.jobs() == [("integrate", FIRST), ("integrate_all", "")]
+    assert set(os.listdir(image)) == names(image, *INPUTS, *RESULTS, *LOGS)
+
+
+# what is made again, and why
+
+
+def test_a_parameter_of_one_image_concerns_this_image(work):
+    """Only the image whose info.xml changes is measured anew, and the reason names the parameter before and now."""
+    before = contents(work / "project")
+    set_parameter(info_of(work, SECOND), "LatticeExtract", BoxSize=4)
+    run = snakemake(work)
+    assert run.status == 0 and run.measured() == [SECOND]
+    reason = run.reason("extract", SECOND)
+    assert "before: 'LatticeExtract/BoxSize = 5'" in reason and "now: 'LatticeExtract/BoxSize = 4'" in reason
+    changed = {path for path, content in contents(work / "project").items() if content != before[path]}
+    image = work / "project" / SECOND
+    assert changed == {f"{SECOND}/{name}" for name in names(image, "info.xml", *RESULTS)}
+
+
+def test_project_xml_concerns_the_images_without_an_own_value(work):
+    """A value in project.xml reruns every image but the one whose info.xml has the value itself."""
+    set_parameter(info_of(work, SECOND), "LatticeExtract", BoxSize=5)
+    edit(work / "project/project.xml", '<BoxSize value="5"', '<BoxSize value="4"')
+    run = snakemake(work)
+    assert run.status == 0 and run.measured() == [FIRST, THIRD]
+
+
+def test_the_configuration_counts_where_no_file_has_the_value(work):
+    """A nested value of `--config` reruns the images where project.xml does not have it, else none."""
+    run = snakemake(work, config=["LatticeExtract={BoxSize: 4}"])
+    assert run.status == 0 and run.jobs() == []
+    edit(work / "project/project.xml", '<BoxSize value="5" type="int"/>', "")
+    set_parameter(info_of(work, FIRST), "LatticeExtract", BoxSize=5)
+    run = snakemake(work, config=["LatticeExtract={BoxSize: 4}"])
+    assert run.status == 0 and run.measured() == [SECOND, THIRD]
+    assert "now: 'LatticeExtract/BoxSize = 4'" in run.reason("extract", SECOND)
+
+
+def test_an_edited_lattice_reruns_its_image(work):
+    """A new VerifiedLattice reruns the image, the reason shows the vector, and the refinement starts from it."""
+    edit(info_of(work, THIRD), str(Document.read(info_of(work, THIRD)).item(ORIGIN_X, "float")), "146.0")
+    run = snakemake(work)
+    assert run.status == 0 and run.measured() == [THIRD]
+    assert re.search(r"before: 'origin = \(.*now: 'origin = \(146\.0, ", run.reason("extract", THIRD))
+    assert "starts from the VerifiedLattice" in (work / "project" / THIRD / f"{THIRD}_ext.log").read_text()
+
+
+ORIGIN_X = "DiffProcessingResults/VerifiedLattice/Offset/x"
+
+
+def test_comments_blanks_and_times_rerun_nothing(work):
+    """An edit of info.xml or project.xml that changes no value, or a new time stamp, starts no job."""
+    edit(info_of(work, FIRST), "<EMDataInfo>", "<EMDataInfo>\n<!-- looked at on Monday -->\n\n")
+    edit(info_of(work, SECOND), "<DiffExtract>", "<DiffExtract>   ")
+    info_of(work, THIRD).touch()
+    edit(work / "project/project.xml", "<LatticeExtract>", "<!-- for all --><LatticeExtract>")
+    run = snakemake(work)
+    assert run.status == 0 and run.jobs() == []
+
+
+def test_a_mask_file_that_comes_or_goes_reruns_its_image(work, tmp_path):
+    """Removing NAME_mask.tif reruns the image, and so does putting it back."""
+    mask = work / "project" / SECOND / f"{SECOND}_mask.tif"
+    mask.rename(tmp_path / "mask.tif")
+    run = snakemake(work)
+    assert run.status == 0 and run.measured() == [SECOND]
+    assert "input files has changed" in run.reason("extract", SECOND)
+    (tmp_path / "mask.tif").rename(mask)
+    run = snakemake(work)
+    assert run.status == 0 and run.measured() == [SECOND]
+
+
+def test_a_changed_image_is_measured_again(work):
+    """A newer image file of other content reruns both steps of this image."""
+    path = work / "project" / FIRST / f"{FIRST}.tif"
+    tifffile.imwrite(path, tifffile.imread(path) + np.uint16(8))
+    run = snakemake(work)
+    assert run.status == 0 and run.jobs() == [("all", ""), ("extract", FIRST), ("integrate", FIRST)]
+    assert "Updated input files" in run.reason("extract", FIRST)
+
+
+def test_a_missing_result_is_made_again(work):
+    """Any result that someone removed comes back, also one on the way to others that are there."""
+    before = contents(work / "project")
+    (work / "project" / FIRST / f"{FIRST}_ext.mtz").unlink()
+    (work / "project" / SECOND / "tmp_integrate1.tif").unlink()
+    run = snakemake(work)
+    assert run.status == 0
+    assert run.jobs() == [("all", ""), ("extract", FIRST), ("integrate", FIRST), ("integrate", SECOND)]
+    assert contents(work / "project").keys() == before.keys()
+
+
+# what is not touched
+
+
+def test_all_that_a_user_wrote_survives(single, tmp_path):
+    """Comments, unknown groups, order, CRLF and a last line without an end stay byte for byte, also when forced."""
+    image = copy(single, tmp_path / "project") / FIRST
+    text = (image / "info.xml").read_text()
+    own = '<Camera name="K2">\n  <!-- ünknown to the program -->\n\t<Serial value="7"/></Camera>\n'
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- kept -->\n{text}'.replace(
+        "<EMDataInfo>\n", f"<EMDataInfo>\n{own}"
+    )
+    text = text.replace(
+        "</DiffProcessingResults>", "<Judgement value='good &amp; sharp'  />\n </DiffProcessingResults>"
+    )
+    original = text.rstrip().replace("\n", "\r\n").encode()
+    (image / "info.xml").write_bytes(original)
+    for forced in ((), ("--forceall",)):
+        assert snakemake(tmp_path, *forced).status == 0
+        assert without_results(image / "info.xml") == original
+    assert b"\n" not in (image / "info.xml").read_bytes().replace(b"\r\n", b"")
+
+
+def test_a_broken_image_stops_no_other_and_loses_nothing(work):
+    """One failure gives status 1 and one line in the report; its info.xml stays, the other images are measured."""
+    broken = work / "project" / SECOND
+    path = broken / f"{SECOND}.tif"
+    path.write_bytes(path.read_bytes()[:5000])
+    info = (broken / "info.xml").read_bytes()
+    edit(work / "project/project.xml", '<BoxSize value="5"', '<BoxSize value="4"')
+    run = snakemake(work)
+    assert run.status == 1 and "Traceback" not in run.text
+    assert run.report()[0] == "project: 2 of 3 images are measured"
+    assert [
+        line for line in run.report()[1:] if f"failed:  {SECOND}: project/{SECOND}/{SECOND}.tif: is cut short" in line
+    ]
+    assert (broken / "info.xml").read_bytes() == info
+    assert [("extract", name) for name in IMAGES] == [job for job in run.jobs() if job[0] == "extract"]
+    for name in (FIRST, THIRD):
+        assert (work / "project" / name / f"{name}_int.mtz").exists()
+
+
+def test_skipped_images_are_no_failure(tmp_path):
+    """`ignore` (forced or not), no image, no info.xml, no lattice: skipped with the reason, and the status is 0."""
+    whole, ignored, imageless, infoless, latticeless = (f"ABC000000{n}" for n in range(5))
+    project = make_project(tmp_path / "project", [whole, ignored, imageless, infoless, latticeless])
+    (project / ignored / "ignore").touch()
+    (project / imageless / f"{imageless}.tif").unlink()
+    (project / infoless / "info.xml").unlink()
+    (project / latticeless / "info.xml").write_text("<EMDataInfo><DiffProcessing/></EMDataInfo>")
+    copy(project / whole, project / "ABC00000001")
+    copy(project / whole, project / "xABC0000001")
+    (project / "ABC0000009").write_text("a file, no directory")
+    before = contents(project)
+    run = snakemake(tmp_path, "--forceall")
+    assert run.status == 0 and run.measured() == [whole]
+    reasons = {
+        ignored: "has a file `ignore`",
+        imageless: f"has no image {imageless}.tif",
+        infoless: "has no info.xml, hence no lattice",
+        latticeless: "info.xml has no VerifiedLattice",
+    }
+    skipped = [f"skipped: {name}: {reason}" for name, reason in reasons.items()]
+    assert run.report() == ["project: 1 of 5 images are measured", *(f"  {line}" for line in skipped)]
+    assert [line for line in run.text.splitlines() if line.startswith("skipped: ")] == skipped
+    log = next((tmp_path / ".snakemake/log").iterdir()).read_text()
+    assert all(line in log for line in skipped)
+    after = contents(project)
+    assert {path for path in after if after[path] != before.get(path)} == {
+        f"{whole}/{name}" for name in names(project / whole, "info.xml", *RESULTS)
+    }
+
+
+def wait_for(found, process):
+    """Waits until `found()` is true while the process runs."""
+    while not found():
+        assert process.poll() is None, "the run ended too early"
+        time.sleep(0.002)
+
+
+def started(directory, *arguments):
+    """A run in the background, the leader of its process group."""
+    return subprocess.Popen(
+        runs.command(directory, *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_killed_run_resumes(first_run, work):
+    """After kill -9 of Snakemake and its jobs every info.xml is whole, and a rerun brings all results."""
+    project = work / "project"
+    for log in project.rglob("*.log"):
+        log.unlink()
+    before = {name: without_results(info_of(work, name)) for name in IMAGES}
+    process = started(work, "--forceall")
+    wait_for(lambda: list(project.rglob("*.log")), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    for name in IMAGES:
+        assert without_results(info_of(work, name)) == before[name]
+    assert not all((project / name / f"{name}_ext.mtz").exists() for name in IMAGES)
+    assert snakemake(work).status == 1, "the directory is locked"
+    assert snakemake(work, "--unlock").status == 0
+    run = snakemake(work)
+    assert run.status == 0 and run.report() == ["project: 3 of 3 images are measured"]
+    assert {n for image in IMAGES for n in names(project / image, *RESULTS)} <= {p.name for p in project.rglob("*")}
+    for name in IMAGES:
+        moved(first_run[0] / "project" / name, project / name)
+
+
+def test_a_killed_job_is_one_failed_image(work):
+    """After kill -9 of one job the others are done, its info.xml is as it was, and the next run needs no flag."""
+    info = info_of(work, THIRD).read_bytes()
+    process = started(work, "--forcerun", f"project/{THIRD}/{THIRD}_ext.mtz")
+    job = []
+
+    def found():
+        children = psutil.Process(process.pid).children(recursive=True)
+        job[:] = [child for child in children if runs_extract(child)]
+        return job
+
+    wait_for(found, process)
+    job[-1].kill()
+    text, _ = process.communicate()
+    run = runs.Run(process.returncode, text)
+    assert run.status == 1 and "project: 2 of 3 images are measured" in run.report()
+    assert run.report()[1].startswith(f"  failed:  {THIRD}: not finished; ")
+    assert info_of(work, THIRD).read_bytes() == info
+    run = snakemake(work)
+    assert run.status == 0 and run.measured() == [THIRD]
+
+
+def runs_extract(process):
+    """Whether a process is the interpreter that runs the script of the rule extract, not the shell around it."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return bool(words) and "python" in words[0] and words[-1].endswith(".extract.py")
+
+
+# where the project is
+
+
+@pytest.mark.parametrize(
+    "place, given",
+    [
+        ("two words/Kälte & Größe (1)", "two words/Kälte & Größe (1)"),
+        ("project", "project/"),
+        ("project", "other/../project"),
+        (".", "."),
+    ],
+)
+def test_any_path_will_do(single, tmp_path, place, given):
+    """Blanks, letters beyond ASCII, a slash at the end, `.` and `..` in the project's path are no obstacle."""
+    base = tmp_path / "base with blank"
+    (base / "other").mkdir(parents=True)
+    if place == ".":
+        copy(single / FIRST, base / FIRST)
+        (base / "project.xml").write_bytes((single / "project.xml").read_bytes())
+    else:
+        copy(single, base / place)
+    run = snakemake(base, project=given)
+    assert run.status == 0 and run.measured() == [FIRST]
+    image = base / place / FIRST
+    assert set(os.listdir(image)) == names(image, *INPUTS, *RESULTS, *LOGS)
+
+
+def test_a_linked_project_from_another_directory(single, tmp_path):
+    """Started elsewhere with `--snakefile`, a symbolic link to the project serves as its path and stays a link."""
+    copy(single, tmp_path / "real")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    info = tmp_path / "real" / FIRST / "info.xml"
+    info.rename(tmp_path / "lattice.xml")
+    info.symlink_to(tmp_path / "lattice.xml")
+    run = snakemake(None, cwd=elsewhere, project=tmp_path / "link")
+    assert run.status == 0 and run.report() == [f"{tmp_path / 'link'}: 1 of 1 images are measured"]
+    assert (tmp_path / "link").is_symlink() and info.is_symlink()
+    assert b"<DiffIntegrate>" in (tmp_path / "lattice.xml").read_bytes()
+
+
+MODULE = """
+module ed2d:
+    snakefile: {snakefile!r}
+    config: {{"project": {project!r}}}
+
+use rule * from ed2d as ed2d_*
+
+rule everything:
+    default_target: True
+    input:
+        rules.ed2d_all.input,
+    output:
+        "done.txt",
+    shell:
+        "touch {{output}}"
+"""
+
+
+def test_the_workflow_is_a_module_of_another(first_run, tmp_path):
+    """Used as a `module` with nothing but `project` in its configuration it gives the same bytes."""
+    project = make_project(tmp_path / "data/project")
+    snakefile = tmp_path / "Snakefile"
+    snakefile.write_text(MODULE.format(snakefile=str(runs.SNAKEFILE), project=str(project)))
+    (tmp_path / "work").mkdir()
+    run = snakemake(tmp_path / "work", snakefile=snakefile, project=None)
+    assert run.status == 0 and (tmp_path / "work/done.txt").exists()
+    assert contents(project) == contents(first_run[0] / "project")
+
+
+# the same again
+
+
+@pytest.mark.parametrize("cores", [1, 8])
+def test_equal_input_gives_equal_bytes(first_run, tmp_path, cores):
+    """A fresh copy at another place, with another number of cores, gives every file byte for byte."""
+    project = make_project(tmp_path / "elsewhere/project")
+    assert snakemake(tmp_path, project=project, cores=cores).status == 0
+    assert contents(project) == contents(first_run[0] / "project")
+
+
+def test_a_forced_extraction_finds_the_same_lattice(first_run, work):
+    """It starts from the RefinedLattice and moves no predicted position by more than 0.01 px."""
+    run = snakemake(work, "--forceall")
+    assert run.status == 0 and run.measured() == list(IMAGES)
+    for name in IMAGES:
+        log = (work / "project" / name / f"{name}_ext.log").read_text()
+        assert "starts from the RefinedLattice" in log
+        moved(first_run[0] / "project" / name, work / "project" / name)
+
+
+def moved(before, after):
+    """Asserts that two extractions predict the same points, at most LARGEST_MOVE apart."""
+    old, new = (read_mtz(directory / f"{directory.name}_ext.mtz")[0] for directory in (before, after))
+    for column in ("H", "K"):
+        np.testing.assert_array_equal(old[column], new[column])
+    assert len(old) > 50
+    assert np.hypot(old["XDET"] - new["XDET"], old["YDET"] - new["YDET"]).max() <= LARGEST_MOVE
