@@ -115,12 +115,13 @@ def bad_project(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", MISTAKES)
 def test_a_mistake_is_one_line_with_file_value_and_cure(bad_project, kind):
-    """The line stands by itself where the job fails, and again behind the image's name in the report."""
+    """The line is shown where the job fails, and again behind the image's name in the report, and ends the log."""
     project, _, run = bad_project
     name, (_, problem, cure) = BROKEN[kind], MISTAKES[kind]
-    line = run.line(f"project/{name}/", problem, cure)
-    assert line.startswith(f"project/{name}/")
-    assert f"  failed:  {name}: {line}" in run.report()
+    begin = f"  failed:  {name}: "
+    line = next(line for line in run.report() if line.startswith(begin)).removeprefix(begin)
+    assert line.startswith(f"project/{name}/") and problem in line and cure in line
+    assert run.text.count(line) == 2
     early = project.parent / ".snakemake/ed2d/refused" / f"{name}.log"
     late = project / name / f"{name}_ext.log"
     assert early.is_file() != late.is_file()

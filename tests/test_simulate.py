@@ -204,13 +204,13 @@ def test_project_xml_has_typed_items(tmp_path):
 
 def test_example_creates_only_what_is_missing(tmp_path):
     """The example is complete and readable, the same each time, and never touches a file that is there."""
-    make_example(tmp_path / "one")
+    make_example(name="example", readme=tmp_path / "one/README.txt")
     whole = {path.relative_to(tmp_path / "one"): path.read_bytes() for path in (tmp_path / "one").rglob("*.*")}
-    assert len(whole) == 13
+    assert len(whole) == 14
     (tmp_path / "two/EXA0000002").mkdir(parents=True)
     (tmp_path / "two/EXA0000002/info.xml").write_text("mine")
-    make_example(tmp_path / "two")
-    make_example(tmp_path / "two")
+    make_example(name="example", readme=tmp_path / "two/README.txt")
+    make_example(name="example", readme=tmp_path / "two/README.txt")
     for name, content in whole.items():
         mine = name.as_posix() == "EXA0000002/info.xml"
         assert (tmp_path / "two" / name).read_bytes() == (b"mine" if mine else content)

@@ -12,11 +12,14 @@ from .spots import Spots, fit_free, fit_held
 
 WEAKEST_FREE_FIT = 6.0  # volume over its standard deviation at which centre and shape are determined
 FIRST_POINTS = 60  # lattice points inside the first circle of the refinement
+WIDE = 2.0  # times BoxSize, the reach of the boxes in the first circle, where the origin is found ...
+LARGEST_REACH = 0.4  # ... in units of the distance to the neighbours
 GROWTH = 1.5  # of the radius from one circle to the next
 MOST_ROUNDS = 8
 LEAST_SHARE = 1 / 3  # of the clear spots in the boxes that lie on the lattice; chance puts a fifth there
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
-HELD = flags.NOT_CONVERGED | flags.WEAK | flags.WIDTH | flags.CENTRE | flags.NOT_FITTED
+EXPLAINED = flags.EXCLUDING & ~flags.NOT_FITTED  # what a free fit says of itself; WEAK explains all the others
+HELD = flags.NOT_CONVERGED | flags.WEAK | flags.WIDTH | flags.CENTRE
 
 
 class NotRefinable(ValueError):
@@ -48,7 +51,7 @@ def extract_image(image, lattice, parameters):
     """Fit every predicted point of `image` and refine `lattice` from the well-behaved fits.
 
     The result depends on the start only through the pixels that the boxes are centred on: at the fixed point these no
-    longer change, and neither does anything else. Raises NotRefinable.
+    longer change, and neither does anything else but the last bits of the fits. Raises NotRefinable.
     """
     measured = _grow(image, lattice, parameters)
     for _ in range(MOST_ROUNDS):
@@ -56,7 +59,6 @@ def extract_image(image, lattice, parameters):
         measured = _measure(image, settled.lattice, parameters, np.inf, previous=settled)
         if len(measured.miller) == len(settled.miller) and np.array_equal(measured.centre, settled.centre):
             break
-    measured = _measure(image, measured.lattice, parameters, np.inf, previous=None)  # all in one batch: see _fit_moved
     _check(measured, parameters.box_size)
     return _hold(image, measured, parameters)
 
@@ -65,6 +67,8 @@ def _grow(image, lattice, parameters):
     """Refine within growing circles, so that a start which is wrong far outside still converges."""
     radius = np.sqrt(FIRST_POINTS / np.pi * abs(np.linalg.det(lattice.basis)))
     reach = float(np.hypot(*image.shape))
+    wide = max(parameters.box_size, int(min(WIDE * parameters.box_size, LARGEST_REACH * lattice.square_spacing)))
+    lattice = _measure(image, lattice, replace(parameters, box_size=wide), radius, previous=None, tolerant=True).lattice
     measured = None
     while radius < reach:
         measured = _measure(image, lattice, parameters, radius, previous=measured, tolerant=True)
@@ -110,10 +114,7 @@ def noise_of(image, positions, parameters):
 
 
 def _fit_moved(image, miller, centre, noise_model, parameters, previous):
-    """Free fits; those of `previous` are kept where the noise model and the pixel of the box are the same.
-
-    The last bits of a fit depend on the batch that it is made in (matrix products round as their sizes let them).
-    """
+    """Free fits; those of `previous` are kept where the noise model and the pixel of the box are the same."""
     kept_rows, old_rows = _unmoved(miller, centre, previous, noise_model)
     fresh = np.setdiff1d(np.arange(len(miller)), kept_rows)
     boxes = cut(image, centre[fresh], parameters.half)
@@ -177,6 +178,7 @@ def _hold(image, measured, parameters):
         _observed(measured.centre, measured.spots)[used],
         measured.spots.fits.shape[used],
         measured.spots.fits.significance[used],
+        origin=lattice.origin,
         image_shape=image.shape,
         box_size=parameters.box_size,
     )
@@ -185,6 +187,6 @@ def _hold(image, measured, parameters):
     boxes = cut(image, measured.centre[rows], parameters.half)
     held = fit_held(boxes, measured.noise, positions - boxes.centre, learned.shape_at(positions))
     flag = measured.spots.flag.copy()
-    flag[rows] = flag[rows] & ~flags.NOT_FITTED | held.flag  # a free fit that ran away says nothing of the pixels
+    flag[rows] = np.where(flag[rows] & flags.WEAK, flags.WEAK, flag[rows] & EXPLAINED) | held.flag
     spots = Spots(measured.spots.fits.replaced(rows, held.fits), flag)
     return replace(measured, spots=spots, profile=learned)

@@ -56,7 +56,7 @@ def read_history(lines):
         source = {name: _tuple(source[name]) for name in SOURCE}
         lattice = Lattice(**{key: _tuple(value) for key, value in lattice.items()})
         return Header(**source, lattice=lattice, noise=noise, parameters=parameters)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"HISTORY is not complete: {error}") from error
 
 

@@ -52,7 +52,7 @@ def integrate_image(image, table, lattice, noise, parameters):
     miller = np.column_stack([table["H"], table["K"]])
     positions = lattice.position(miller)
     boxes = cut(image, nearest_pixels(positions), parameters.half)
-    learned = _learn(table, image.shape, parameters.box_size)
+    learned = _learn(table, lattice.origin, image.shape, parameters.box_size)
     shape = learned.shape_at(positions)
     held = fit_held(boxes, noise, positions - boxes.centre, shape)
     foreground = _foreground(boxes, table, held, positions, shape, lattice, noise, parameters)
@@ -77,12 +77,13 @@ def integrate_image(image, table, lattice, noise, parameters):
     )
 
 
-def _learn(table, image_shape, box_size):
+def _learn(table, origin, image_shape, box_size):
     used = table[(table["FLAG"] & flags.EXCLUDING) == 0]
     return profile.learn(
         np.column_stack([used["XOBS"], used["YOBS"]]),
         gaussian.shape_from_widths(used["BX"], used["BY"], used["W"]),
         used["I"] / np.sqrt(used["VARI"]),
+        origin=origin,
         image_shape=image_shape,
         box_size=box_size,
     )

@@ -50,7 +50,7 @@ def _fit_free(boxes, noise, box_size, start_width):
         fits = gaussian.fit(boxes, weights, fits.centre, fits.shape)
     flag = np.where(np.any(boxes.usable & ~usable, axis=1), flags.ZINGER, 0)
     flag |= np.where(fits.converged, 0, flags.NOT_CONVERGED)
-    flag |= np.where(_enough(boxes, usable, fits.centre), 0, flags.NOT_FITTED)
+    flag |= np.where(_enough(boxes, usable, fits.centre), 0, flags.CENTRE)
     flag |= np.where(_plausible_width(fits, boxes.half), 0, flags.WIDTH)
     flag |= np.where(np.max(np.abs(fits.centre), axis=1) <= box_size, 0, flags.CENTRE)
     return fits, flag
