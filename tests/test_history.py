@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from ed2d.history import LINE, LINES, Header, read_history, write_history
 from ed2d.lattice import Lattice
+from ed2d.noise import Noise
 
 LATTICE = Lattice((505.6, 556.4), (19.1, 0.3), (-9.7, 17.2), 1e-9, -3e-10)
+NOISE = Noise(gain=5.1, read_variance=100.0, offset=0.0, gain_error=0.1 + 0.2, estimated=True)
 NUMBERS = st.floats(allow_nan=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_./]{0,20}", fullmatch=True)
@@ -22,15 +24,16 @@ headers = st.builds(
     lattice=st.builds(Lattice, PAIRS, PAIRS, PAIRS, NUMBERS, NUMBERS),
     unit_cell=st.none() | st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
     wavelength=st.none() | NUMBERS,
-    noise=st.dictionaries(NAMES, NUMBERS, max_size=3),
+    noise=st.builds(
+        Noise, gain=NUMBERS, read_variance=NUMBERS, offset=NUMBERS, gain_error=NUMBERS, estimated=st.booleans()
+    ),
     parameters=st.dictionaries(NAMES, TEXT | NUMBERS | st.integers(), max_size=4),
 )
 
 
 def header(**changes):
-    return Header(
-        **{"program": "ed2d 0.1.0", "step": "extract", "image": "A1", "batch": 1, "lattice": LATTICE} | changes
-    )
+    usual = {"program": "ed2d 0.1.0", "step": "extract", "image": "A1", "batch": 1, "lattice": LATTICE, "noise": NOISE}
+    return Header(**usual | changes)
 
 
 @given(headers)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ed2d import flags
-from ed2d.extract import tabulate
 from ed2d.extraction import extract_image
 from ed2d.integration import REASONS, integrate_image
 from ed2d.lattice import Lattice, predict
@@ -74,7 +73,7 @@ def measured(seed):
     """Image, truth, extraction and integration of a still."""
     image, truth = photographed(1.0, seed=seed)
     extraction = extract_image(image, LATTICE, given())
-    table = tabulate(extraction)
+    table = extraction.table()
     return image, truth, table, extraction, integrate_image(image, table, extraction.lattice, extraction.noise, given())
 
 

@@ -14,6 +14,7 @@ import pytest
 from ed2d.errors import InputError
 from ed2d.lattice import Lattice
 from ed2d.mtz import Header, batch_number, from_gemmi, read_mtz, to_gemmi, write_mtz
+from ed2d.noise import Noise
 from ed2d.table import empty_table, extract_columns, extract_dtype, integrate_columns, integrate_dtype
 
 GROW = 2
@@ -50,7 +51,7 @@ def make_header(kind, **changes):
         lattice=LATTICES["oblique"],
         unit_cell=CELLS["hexagonal"],
         wavelength=0.02508,
-        noise={"gain": 5.1, "gain_error": 0.1 + 0.2, "read_noise": 10.0, "offset": 0.0},
+        noise=Noise(gain=5.1, read_variance=100.0, offset=0.0, gain_error=0.1 + 0.2, estimated=True),
         parameters={"BoxSize": 6, "MaxRadius": 412.7, "Mask": "polygon " * 20},
     )
     return replace(header, **changes)

@@ -9,6 +9,7 @@ from .boxes import cut, nearest_pixels
 from .lattice import Lattice, predict
 from .refine import Refined, refine
 from .spots import Spots, fit_free, fit_held
+from .table import empty_table, extract_dtype
 
 WEAKEST_FREE_FIT = 6.0  # volume over its standard deviation at which centre and shape are determined
 FIRST_POINTS = 60  # lattice points inside the first circle of the refinement
@@ -45,6 +46,20 @@ class Extraction:
     def used(self):
         """True for the points that refined the lattice, (n,)."""
         return self.spots.flag & flags.EXCLUDING == 0
+
+    def table(self):
+        """The rows of `_ext.mtz`, one for every predicted point."""
+        table = empty_table(extract_dtype(), len(self.miller))
+        fits = self.spots.fits
+        table["H"], table["K"] = self.miller.T
+        table["XDET"], table["YDET"] = self.lattice.position(self.miller).T
+        table["I"], table["VARI"] = fits.volume, fits.volume_variance
+        table["XOBS"], table["YOBS"] = (self.centre + fits.centre).T
+        table["VARXOBS"], table["VARYOBS"] = np.where(fits.held[:, None], np.nan, _variance(self.spots)).T
+        table["A"], (table["C"], table["PX"], table["PY"]) = fits.amplitude, fits.plane.T
+        table["BX"], table["BY"], table["W"] = gaussian.widths(fits.shape)
+        table["RCHI2"], table["FLAG"] = fits.reduced_chi2, self.spots.flag
+        return table
 
 
 def extract_image(image, lattice, parameters):

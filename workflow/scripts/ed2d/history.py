@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 from .lattice import Lattice
+from .noise import Noise
 
 LINE = 80  # characters of one line (MTZ format); more are cut off without a word
 LINES = 30  # the limit of the format; of a file with more, readers take none
@@ -17,7 +18,7 @@ class Header:
 
     program: name and version, "ed2d 0.1.0"; step: "extract" or "integrate"; image: name of its directory, no path.
     unit_cell: (a, b, gamma, c), Angstrom and degrees; wavelength: Angstrom; None where unknown.
-    noise: the detector's noise model; parameters: every value that had a say, numbers and strings.
+    parameters: every value that had a say, numbers and strings.
     """
 
     program: str
@@ -25,9 +26,9 @@ class Header:
     image: str
     batch: int
     lattice: Lattice
+    noise: Noise
     unit_cell: tuple[float, float, float, float] | None = None
     wavelength: float | None = None
-    noise: dict[str, float] = field(default_factory=dict)
     parameters: dict[str, str | int | float] = field(default_factory=dict)
 
 
@@ -38,10 +39,10 @@ def printable(text):
 
 def write_history(header):
     """HISTORY lines of at most 80 printable ASCII characters: `group: {JSON}`, exact, folded; then notes."""
-    values = {name: _plain(value) for name, value in vars(header).items()}
+    values = _plain(vars(header))
     source = {name: values[name] for name in SOURCE}
-    lattice = {name: _plain(value) for name, value in vars(header.lattice).items()}
-    groups = zip(GROUPS, (source, lattice, values["noise"], values["parameters"]), strict=True)
+    lattice, noise = _plain(vars(header.lattice)), _plain(vars(header.noise))
+    groups = zip(GROUPS, (source, lattice, noise, values["parameters"]), strict=True)
     lines = [line for name, group in groups for line in _fold(f"{name}: {json.dumps(group)}")] + _notes(header)
     if len(lines) > LINES:
         raise ValueError(f"{len(lines)} lines of HISTORY; an MTZ file holds {LINES}")
@@ -55,7 +56,7 @@ def read_history(lines):
         source, lattice, noise, parameters = (json.loads(found[name]) for name in GROUPS)
         source = {name: _tuple(source[name]) for name in SOURCE}
         lattice = Lattice(**{key: _tuple(value) for key, value in lattice.items()})
-        return Header(**source, lattice=lattice, noise=noise, parameters=parameters)
+        return Header(**source, lattice=lattice, noise=Noise(**noise), parameters=parameters)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"HISTORY is not complete: {error}") from error
 

@@ -9,6 +9,7 @@ from .background import away_from_neighbours, intercalated
 from .boxes import cut, nearest_pixels
 from .spots import fit_held, zingers
 from .summation import Foreground, Growth, choose_step, grow, squares
+from .table import empty_table, integrate_dtype
 
 LARGEST_MISSING = 0.05  # share of the expected spot that may lie on unusable pixels of the smallest inner square
 REASONS = {
@@ -21,13 +22,14 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Integration:
-    """What integrate measured at n points, and which of them are usable.
+    """What integrate measured at the n points of the extract table `extracted`, and which of them are usable.
 
     rejected: reason -> (n,) bool, exclusive; step: the chosen N; loss, loss_sigma (steps,), strong: the growth curve
     that chose it; held: fits with centre and shape held; background, its variance and count: intercalated;
     raw, corrected (n, side^2): boxes without and with background correction, NaN where ignored.
     """
 
+    extracted: np.ndarray
     growth: Growth
     step: int
     loss: np.ndarray
@@ -46,6 +48,27 @@ class Integration:
         """True for the points that no reason rejects, (n,)."""
         return ~np.any(list(self.rejected.values()), axis=0)
 
+    def table(self):
+        """The rows of `_int.mtz`: the points that no reason rejects."""
+        growth, steps = self.growth, len(self.growth.intensity) - 1
+        table = empty_table(integrate_dtype(steps), len(self.extracted))
+        for column in set(self.extracted.dtype.names) & set(table.dtype.names):
+            table[column] = self.extracted[column]
+        table["GVOL"], table["VARGVOL"] = self.extracted["I"], self.extracted["VARI"]
+        table["I"], table["VARI"] = growth.intensity[self.step], growth.variance[self.step]
+        table["NGROW"], table["FLAG"] = self.step, self.flag
+        for step in range(steps + 1):
+            table[f"I{step}"], table[f"VARI{step}"] = growth.intensity[step], growth.variance[step]
+            table[f"BG{step}"] = growth.background[step]
+        table["IPR"], table["VARIPR"] = self.held.volume, self.held.volume_variance
+        table["BGINT"], table["VARBGINT"], table["NBGINT"] = self.background
+        return table[self.kept]
+
+    def pictures(self, pixels):
+        """An (n, side^2) array of boxes as (n, side, side), and the Miller indices (n, 2), for a montage."""
+        side = round(pixels.shape[1] ** 0.5)
+        return pixels.reshape(-1, side, side), np.column_stack([self.extracted["H"], self.extracted["K"]])
+
 
 def integrate_image(image, table, lattice, noise, parameters):
     """Measure the intensities at the points of an extract table (n rows) on its refined lattice."""
@@ -62,6 +85,7 @@ def integrate_image(image, table, lattice, noise, parameters):
     step, loss, loss_sigma, strong = choose_step(growth)
     overlap = flags.OVERLAP if lattice.square_spacing < 2 * (parameters.box_size + step) + 1 else 0
     return Integration(
+        extracted=table,
         growth=growth,
         step=step,
         loss=loss,

@@ -159,6 +159,14 @@ def _whole_cell(values, file):
     return UnitCell(**values | {"c": CELL_C if values["c"] is None else values["c"]})
 
 
+def unknown_items(document):
+    """Paths of the items in the groups LatticeExtract, Detector and UnitCell that are no parameters of this program."""
+    known = {entry.path for entry in (*REGISTRY, *UNIT_CELL)}
+    groups = {path.partition("/")[0]: document.group(f"{GROUP}/{path.partition('/')[0]}") for path in sorted(known)}
+    children = [child for group in groups.values() if group is not None for child in group.iterchildren("*")]
+    return [document.where(within=child) for child in children if f"{child.getparent().tag}/{child.tag}" not in known]
+
+
 def describe(parameters):
     """The parameters as {XML name: int, float or str} in a fixed order; "none" where there is none.
 
