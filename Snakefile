@@ -17,7 +17,7 @@ rule all:
 
 
 onsuccess:
-    logger.info("\n".join(project.report()))
+    logger.info("\n".join(project.report(whole=True)))
 
 
 onerror:

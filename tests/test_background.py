@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ed2d.background import PATCH_HALF, away_from_neighbours, clean, intercalated
-from ed2d.boxes import cut, grid, nearest_pixels
+from ed2d.background import PATCH_HALF, clean, intercalated
+from ed2d.boxes import cut, nearest_pixels
 from ed2d.lattice import Lattice, predict
 from ed2d.noise import Noise
 from stills import WIDE_SIGMA, assert_pulls, image_of, recorded
@@ -46,33 +46,6 @@ def test_clean_of_nothing():
     """Rows without any chosen pixel stay empty, without a warning."""
     values = np.random.default_rng(2).poisson(5.0, (4, 30)).astype(float)
     assert not clean(values, np.zeros((4, 30), bool), COUNTED).any()
-
-
-@pytest.mark.parametrize(
-    "lattice",
-    [
-        LATTICE,
-        Lattice((201.3, 157.8), (11.0, 1.0), (-2.0, 13.0)),
-        Lattice((201.3, 157.8), (9.0, 1.0), (28.0, 13.0)),
-        Lattice((201.3, 157.8), (90.0, 1.0), (-2.0, 80.0)),
-    ],
-)
-@pytest.mark.parametrize("distance", [4.0, 6.5])
-def test_away_from_neighbours_by_brute_force(lattice, distance):
-    """A pixel is free when no lattice point but the own one lies within the distance."""
-    half = 9
-    miller = predict(lattice, shape=SHAPE)[::5]
-    centre = nearest_pixels(lattice.position(miller))
-    h, k = np.mgrid[-12:13, -12:13]
-    others = np.column_stack([h.ravel(), k.ravel()])
-    others = others[others.any(axis=1)]
-    dx, dy = grid(half)
-    expected = np.ones((len(miller), len(dx)), bool)
-    for n, (index, (x, y)) in enumerate(zip(miller, centre, strict=True)):
-        place = lattice.position(index + others)
-        far = np.hypot(x + dx - place[:, :1], y + dy - place[:, 1:]) > distance
-        expected[n] = far.all(axis=0)
-    np.testing.assert_array_equal(away_from_neighbours(half, miller, centre, lattice, distance), expected)
 
 
 @pytest.mark.parametrize(("gain", "read_noise", "level"), [(1.0, 0.0, 0.3), (1.0, 0.0, 20.0), (5.0, 10.0, 100.0)])

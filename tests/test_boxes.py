@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ed2d.boxes import cut, grid, nearest_pixels
+from ed2d.boxes import away_from_neighbours, cut, grid, nearest_pixels
+from ed2d.lattice import Lattice, predict
 from stills import image_of
 
 SHAPE = (23, 41)
@@ -79,3 +80,30 @@ def test_a_shifted_image_gives_the_same_boxes(numbered):
     centre = np.array([[12, 9], [20, 12]])
     before, after = cut(numbered, centre, 3), cut(moved, centre + np.array([7, 4]), 3)
     np.testing.assert_array_equal(before.values, after.values)
+
+
+@pytest.mark.parametrize(
+    "lattice",
+    [
+        Lattice((201.3, 157.8), (24.1, 3.2), (-4.3, 25.9), 1e-7, -2e-7),
+        Lattice((201.3, 157.8), (11.0, 1.0), (-2.0, 13.0)),
+        Lattice((201.3, 157.8), (9.0, 1.0), (28.0, 13.0)),
+        Lattice((201.3, 157.8), (90.0, 1.0), (-2.0, 80.0)),
+    ],
+)
+@pytest.mark.parametrize("distance", [4.0, 6.5])
+def test_away_from_neighbours_by_brute_force(lattice, distance):
+    """A pixel is free when no lattice point but the own one lies within the distance."""
+    half = 9
+    miller = predict(lattice, shape=(330, 410))[::5]
+    centre = nearest_pixels(lattice.position(miller))
+    h, k = np.mgrid[-12:13, -12:13]
+    others = np.column_stack([h.ravel(), k.ravel()])
+    others = others[others.any(axis=1)]
+    dx, dy = grid(half)
+    expected = np.ones((len(miller), len(dx)), bool)
+    for n, (index, (x, y)) in enumerate(zip(miller, centre, strict=True)):
+        place = lattice.position(index + others)
+        far = np.hypot(x + dx - place[:, :1], y + dy - place[:, 1:]) > distance
+        expected[n] = far.all(axis=0)
+    np.testing.assert_array_equal(away_from_neighbours(half, miller, centre, lattice, distance), expected)

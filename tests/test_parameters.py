@@ -220,7 +220,7 @@ def test_describe(effective):
     assert [*plain][:9] == [entry.path for entry in REGISTRY]
     assert all(type(value) in (str, int, float) for value in [*plain.values(), *full.values()])
     assert plain["LatticeExtract/BoxSize"] == 6
-    assert (plain["mask"], plain["UnitCell/A"], plain["Wavelength"]) == ("none", "none", "none")
+    assert (plain["mask shapes"], plain["UnitCell/A"], plain["Wavelength"]) == ("none", "none", "none")
     assert (full["UnitCell/A"], full["UnitCell/C"], full["Wavelength"]) == (62.4, 100.0, 0.02)
 
 

@@ -93,9 +93,9 @@ def test_variances_and_covariances_against_monte_carlo(kind, slope_error):
     for step in range(STEPS + 1):
         assert np.var(growth.intensity[step]) == pytest.approx(growth.variance[step].mean(), rel=precision)
         if step < STEPS:
-            stated = growth.variance[step] + growth.variance[-1] - 2 * growth.covariance_with_last[step]
+            stated = growth.variance[step] + growth.variance[-1] - 2 * growth.covariance[:, -1][step]
             assert np.var(last - growth.intensity[step]) == pytest.approx(stated.mean(), rel=precision)
-    np.testing.assert_allclose(growth.covariance_with_last[-1], growth.variance[-1])
+    np.testing.assert_allclose(growth.covariance[:, -1][-1], growth.variance[-1])
     hidden = (unit(spots[:1]) * ~usable * squares(HALF, BOX_SIZE, 0, RIM)[0]).sum()
     assert growth.missing[0, 0] == pytest.approx(hidden / seen_and_spilt(spots[:1], 0)[0][0], abs=1e-9)
 
@@ -157,7 +157,7 @@ def test_broad_spots_choose_a_larger_box(width, wanted):
     random = np.random.default_rng(10)
     spots = many_spots(60, random, volume=5000, background=20, widths=(width, width * 1.01), centre=0.3)
     growth = grown(recorded(drawn(HALF, spots), random), spots, Noise(gain=1.0, read_variance=0.0, offset=0.0))
-    step, loss, sigma, number = choose_step(growth)
+    step, loss, sigma, number = choose_step(growth, largest=len(growth.intensity) - 1)
     assert number == 60 and step == wanted
     net = np.array([np.subtract(*seen_and_spilt(spots, n)).mean() for n in range(STEPS + 1)])
     np.testing.assert_allclose(loss, 1 - net / net[-1], atol=WIDE_SIGMA * sigma.max() + 1e-4)
@@ -169,9 +169,9 @@ def test_weak_spots_choose_nothing():
     random = np.random.default_rng(11)
     noise = Noise(gain=1.0, read_variance=0.0, offset=0.0)
     weak = many_spots(30, random, volume=20, background=20)
-    step, loss, _, number = choose_step(grown(recorded(drawn(HALF, weak), random), weak, noise))
+    step, loss, _, number = choose_step(grown(recorded(drawn(HALF, weak), random), weak, noise), largest=0)
     assert (step, number) == (0, 0) and np.isnan(loss).all()
     strong = many_spots(30, random, volume=1e6, background=20)
     growth = grown(recorded(drawn(HALF, strong), random), strong, noise)
-    assert choose_step(growth)[3] == 30
-    assert choose_step(replace(growth, missing=growth.missing + 0.1))[3] == 0
+    assert choose_step(growth, largest=len(growth.intensity) - 1)[3] == 30
+    assert choose_step(replace(growth, missing=growth.missing + 0.1), largest=0)[3] == 0

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "workflow/scripts"))
 from ed2d import __version__
 from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
-from ed2d.project import RESULTS, Project
+from ed2d.project import RESULTS, Project, one_spelling
 
 defaults = load_configfile(ROOT / "config/config.yaml")
 update_config(defaults, config)
@@ -23,27 +23,36 @@ except WorkflowError as error:
     raise WorkflowError(str(refusal(error.__context__))) from None
 
 EXAMPLE = "example"
-PROJECT = str(Path(config["project"]))
+PROJECT = one_spelling(config["project"])
 PROJECT_XML = str(Path(PROJECT, "project.xml"))
 FOLDER = str(Path(PROJECT, "{image}"))
 IMAGE = f"{FOLDER}/{{image}}"
+SIMULATED = config["project"] == EXAMPLE and (
+    not Path(EXAMPLE).exists() or Path(EXAMPLE, "README.txt").exists()
+)
 
 project = Project(PROJECT, config)
-if workflow.is_main_process and PROJECT != EXAMPLE:
+
+
+def checked(question):
+    """The answer of the project, or its InputError as Snakemake's one line."""
     try:
-        for line in project.left_out():
-            logger.warning(line)
+        return question()
     except InputError as error:
         raise WorkflowError(str(error)) from None
 
 
+if workflow.is_main_process and not SIMULATED:
+    for line in checked(project.left_out):
+        logger.warning(line)
+
+
 def all_results(*suffixes):
     """Files of every image that can be measured, and for each that is refused the file whose job fails."""
-    if PROJECT == EXAMPLE:
+    if SIMULATED:
         checkpoints.example.get()
-    measured = [
-        path for name in project.images for path in project.results(name, *suffixes)
-    ]
+    names = checked(lambda: project.images)
+    measured = [path for name in names for path in project.results(name, *suffixes)]
     return measured + [REFUSED.format(image=name) for name in project.refused]
 
 

@@ -1,6 +1,6 @@
 rule extract:
     input:
-        image=f"{IMAGE}.tif",
+        image=lambda wildcards: project.image(wildcards.image),
         mask=lambda wildcards: project.mask(wildcards.image),
         info=ancient(f"{FOLDER}/info.xml"),
         project=ancient(PROJECT_XML),
@@ -12,7 +12,7 @@ rule extract:
         "../envs/ed2d.yaml"
     params:
         **project.dependencies(lattice=True),
-        version=__version__,
+        version=f"ed2d = {__version__}",
     script:
         "../scripts/extract.py"
 

@@ -1,6 +1,6 @@
 rule integrate:
     input:
-        image=f"{IMAGE}.tif",
+        image=lambda wildcards: project.image(wildcards.image),
         mask=lambda wildcards: project.mask(wildcards.image),
         info=ancient(f"{FOLDER}/info.xml"),
         project=ancient(PROJECT_XML),
@@ -15,7 +15,7 @@ rule integrate:
         "../envs/ed2d.yaml"
     params:
         **project.dependencies(lattice=False),
-        version=__version__,
+        version=f"ed2d = {__version__}",
     script:
         "../scripts/integrate.py"
 

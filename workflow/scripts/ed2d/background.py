@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .boxes import cut, grid, nearest_pixels
+from .boxes import cut, nearest_pixels
 from .noise import outlying
 
 OUTLYING = 5.0  # standard deviations, beyond the skewness of the counts
@@ -33,22 +33,6 @@ def _median(values, chosen):
     upper = np.take_along_axis(ordered, np.minimum(count // 2, values.shape[1] - 1)[:, None], axis=1)[:, 0]
     with np.errstate(invalid="ignore"):
         return np.where(count > 0, (lower + upper) / 2, 0.0)
-
-
-def away_from_neighbours(half, miller, centre, lattice, distance):
-    """Pixels (n, side^2) of the boxes farther than `distance` px from every other lattice point."""
-    dx, dy = grid(half)
-    free = np.ones((len(miller), len(dx)), bool)
-    reach = half * 2**0.5 + distance
-    if lattice.spacing > 1.5 * reach:
-        return free
-    steps = int(np.ceil(reach / lattice.spacing)) + 1
-    to_miller = lattice.reduced_basis() @ np.linalg.inv(lattice.basis)
-    for i, j in ((i, j) for i in range(-steps, steps + 1) for j in range(-steps, steps + 1) if (i, j) != (0, 0)):
-        offset = lattice.position(miller + np.round(np.array([i, j]) @ to_miller)) - centre
-        if np.linalg.norm(offset, axis=1).min() < reach:
-            free &= (dx - offset[:, :1]) ** 2 + (dy - offset[:, 1:]) ** 2 > distance**2
-    return free
 
 
 def intercalated(image, miller, lattice, noise):

@@ -1,6 +1,6 @@
 """Square boxes of pixels cut out of an image round the calculated positions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,11 @@ class Boxes:
     def __getitem__(self, rows):
         arrays = (self.centre, self.values, self.usable, self.outside, self.ignored, self.saturated)
         return Boxes(self.half, *(array[rows] for array in arrays))
+
+    def restricted(self, allowed):
+        """The boxes with only the pixels `allowed` (n, side^2) usable."""
+        usable = self.usable & allowed
+        return replace(self, usable=usable, values=np.where(usable, self.values, 0.0))
 
     @property
     def side(self):
@@ -61,3 +66,19 @@ def cut(image, centre, half):
     usable = ~(outside | ignored | saturated)
     values = np.where(usable, image.data.ravel()[flat], 0).astype(float)
     return Boxes(half, np.asarray(centre), values, usable, outside, ignored, saturated)
+
+
+def away_from_neighbours(half, miller, centre, lattice, distance):
+    """Pixels (n, side^2) of the boxes farther than `distance` px from every other lattice point."""
+    dx, dy = grid(half)
+    free = np.ones((len(miller), len(dx)), bool)
+    reach = half * 2**0.5 + distance
+    if not len(miller) or lattice.spacing > 1.5 * reach:
+        return free
+    steps = int(np.ceil(reach / lattice.spacing)) + 1
+    to_miller = lattice.reduced_basis() @ np.linalg.inv(lattice.basis)
+    for i, j in ((i, j) for i in range(-steps, steps + 1) for j in range(-steps, steps + 1) if (i, j) != (0, 0)):
+        offset = lattice.position(miller + np.round(np.array([i, j]) @ to_miller)) - centre
+        if np.linalg.norm(offset, axis=1).min() < reach:
+            free &= (dx - offset[:, :1]) ** 2 + (dy - offset[:, 1:]) ** 2 > distance**2
+    return free

@@ -8,6 +8,7 @@ from . import __version__, flags
 from .emdatainfo import group_element, lattice_element, refined_lattice, replace_group, verified_lattice
 from .errors import InputError
 from .extraction import NotRefinable, extract_image
+from .gain import UnknownGain
 from .inputs import read_inputs
 from .merit import r_friedel
 from .mtz import write_mtz
@@ -35,6 +36,10 @@ def extract(*, name, image, mask, info, project, config, output):
     except NotRefinable as error:
         cure = "check the VerifiedLattice against the image, and BoxSize"
         raise InputError(info, f"the lattice cannot be refined: {error}", cure) from error
+    except UnknownGain as error:
+        raise InputError(
+            image, f"the gain cannot be estimated: {error}", "give Detector/Gain in counts per electron"
+        ) from error
     write_mtz(output, extraction.table(), inputs.header("extract", extraction.lattice, extraction.noise))
     replace_group(info, "DiffProcessingResults/DiffExtract", _results(extraction, verified))
     return _summary(name, extraction)

@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import flags, gaussian, noise, profile
-from .boxes import cut, nearest_pixels
+from . import flags, gain, gaussian, profile
+from .boxes import away_from_neighbours, cut, nearest_pixels
 from .lattice import Lattice, predict
+from .noise import Noise
 from .refine import Refined, refine
 from .spots import Spots, fit_free, fit_held
 from .table import empty_table, extract_dtype
@@ -17,10 +18,12 @@ WIDE = 2.0  # times BoxSize, the reach of the boxes in the first circle, where t
 LARGEST_REACH = 0.4  # ... in units of the distance to the neighbours
 GROWTH = 1.5  # of the radius from one circle to the next
 MOST_ROUNDS = 8
+MOST_NOISE_MODELS = 3
+CLEARANCE = 0.35  # of the spacing, the largest half-size of the squares round the spots that are no background
 LEAST_SHARE = 1 / 3  # of the clear spots in the boxes that lie on the lattice; chance puts a fifth there
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 EXPLAINED = flags.EXCLUDING & ~flags.NOT_FITTED  # what a free fit says of itself; WEAK explains all the others
-HELD = flags.NOT_CONVERGED | flags.WEAK | flags.WIDTH | flags.CENTRE
+HELD = flags.NOT_CONVERGED | flags.WEAK | flags.WIDTH | flags.CENTRE | flags.OUTLIER
 
 
 class NotRefinable(ValueError):
@@ -35,7 +38,7 @@ class Extraction:
     centre: np.ndarray
     spots: Spots
     refined: Refined
-    noise: noise.Noise
+    noise: Noise
     profile: profile.Profile
 
     @property
@@ -66,44 +69,51 @@ def extract_image(image, lattice, parameters):
     """Fit every predicted point of `image` and refine `lattice` from the well-behaved fits.
 
     The result depends on the start only through the pixels that the boxes are centred on: at the fixed point these no
-    longer change, and neither does anything else but the last bits of the fits. Raises NotRefinable.
+    longer change, and neither does anything else but the last bits of the fits. Raises NotRefinable, UnknownGain.
     """
-    measured = _grow(image, lattice, parameters)
-    for _ in range(MOST_ROUNDS):
-        settled = measured
-        measured = _measure(image, settled.lattice, parameters, np.inf, previous=settled)
-        if len(measured.miller) == len(settled.miller) and np.array_equal(measured.centre, settled.centre):
+    measured = _grow(image, lattice, noise_of(image, lattice, parameters), parameters)
+    for _ in range(MOST_NOISE_MODELS):
+        measured = _settle(image, measured, noise_of(image, measured.lattice, parameters), parameters)
+        if noise_of(image, measured.lattice, parameters) == measured.noise:
             break
     _check(measured, parameters.box_size)
     return _hold(image, measured, parameters)
 
 
-def _grow(image, lattice, parameters):
+def _settle(image, measured, noise, parameters):
+    """Fit and refine in turns until the boxes stay where they are."""
+    for _ in range(MOST_ROUNDS):
+        before = measured
+        measured = _measure(image, before.lattice, noise, parameters, np.inf, previous=before)
+        if before.noise == noise and np.array_equal(measured.centre, before.centre):
+            break
+    return measured
+
+
+def _grow(image, lattice, noise, parameters):
     """Refine within growing circles, so that a start which is wrong far outside still converges."""
     radius = np.sqrt(FIRST_POINTS / np.pi * abs(np.linalg.det(lattice.basis)))
     reach = float(np.hypot(*image.shape))
     wide = max(parameters.box_size, int(min(WIDE * parameters.box_size, LARGEST_REACH * lattice.square_spacing)))
-    lattice = _measure(image, lattice, replace(parameters, box_size=wide), radius, previous=None, tolerant=True).lattice
+    wide = replace(parameters, box_size=wide)
+    lattice = _measure(image, lattice, noise, wide, radius, previous=None, tolerant=True).lattice
     measured = None
     while radius < reach:
-        measured = _measure(image, lattice, parameters, radius, previous=measured, tolerant=True)
+        measured = _measure(image, lattice, noise, parameters, radius, previous=measured, tolerant=True)
         lattice = measured.lattice
         radius *= GROWTH
-    return _measure(image, lattice, parameters, np.inf, previous=measured, tolerant=True)
+    return _measure(image, lattice, noise, parameters, np.inf, previous=measured, tolerant=True)
 
 
-def _measure(image, lattice, parameters, radius, *, previous, tolerant=False):
+def _measure(image, lattice, noise, parameters, radius, *, previous, tolerant=False):
     """Free fits of all points within `radius` of the origin and the lattice refined from them."""
-    everything = predict(lattice, shape=image.shape, min_radius=parameters.min_radius, max_radius=parameters.max_radius)
-    if not len(everything):
-        raise NotRefinable("no lattice point lies on the image")
+    everything = _predicted(image, lattice, parameters)
     positions = lattice.position(everything)
-    noise_model = noise_of(image, positions, parameters)
     near = np.linalg.norm(positions - lattice.origin, axis=1) <= radius
     miller, centre = everything[near], nearest_pixels(positions[near])
-    spots = _fit_moved(image, miller, centre, noise_model, parameters, previous)
+    spots = _fit_moved(image, miller, centre, lattice, noise, parameters, previous)
     flag = spots.flag | np.where(spots.fits.significance < WEAKEST_FREE_FIT, flags.WEAK, 0)
-    flag |= np.where(_misfit(spots.fits, noise_model) > LARGEST_MISFIT, flags.POOR_FIT, 0)
+    flag |= np.where(_misfit(spots.fits, noise) > LARGEST_MISFIT, flags.POOR_FIT, 0)
     good = flag & flags.EXCLUDING == 0
     try:
         refined = refine(lattice, miller[good], _observed(centre, spots)[good], _variance(spots)[good])
@@ -112,29 +122,43 @@ def _measure(image, lattice, parameters, radius, *, previous, tolerant=False):
             raise NotRefinable(str(error)) from error
         refined = Refined(lattice, np.zeros(8), np.nan, np.zeros(good.sum()), np.ones(good.sum(), bool), np.nan)
     flag[np.flatnonzero(good)[~refined.used]] |= flags.OUTLIER
-    return Extraction(miller, centre, replace(spots, flag=flag), refined, noise_model, None)
+    return Extraction(miller, centre, replace(spots, flag=flag), refined, noise, None)
 
 
-def noise_of(image, positions, parameters):
-    """The given noise model, or the one estimated from the background between `positions` where Gain is 0."""
+def _predicted(image, lattice, parameters):
+    miller = predict(lattice, shape=image.shape, min_radius=parameters.min_radius, max_radius=parameters.max_radius)
+    if not len(miller):
+        raise NotRefinable("no lattice point lies on the image")
+    return miller
+
+
+def noise_of(image, lattice, parameters):
+    """The given noise model, or the one estimated from the background between the spots where Gain is 0."""
     if parameters.gain > 0:
-        return noise.Noise(gain=parameters.gain, read_variance=parameters.read_noise**2, offset=parameters.offset)
-    return noise.estimate(
+        return Noise(gain=parameters.gain, read_variance=parameters.read_noise**2, offset=parameters.offset)
+    return gain.estimate(
         image,
-        positions,
-        clearance=parameters.box_size,
+        lattice.position(_predicted(image, lattice, parameters)),
+        clearance=min(parameters.box_size, max(1, int(CLEARANCE * lattice.spacing))),
         offset=parameters.offset,
         read_noise=parameters.read_noise,
     )
 
 
-def _fit_moved(image, miller, centre, noise_model, parameters, previous):
+def own_boxes(image, miller, centre, lattice, parameters):
+    """Boxes to fit a spot in: without the pixels that belong to the neighbouring spots."""
+    distance = min(parameters.box_size, lattice.spacing / 2)
+    boxes = cut(image, centre, parameters.half)
+    return boxes.restricted(away_from_neighbours(boxes.half, miller, centre, lattice, distance))
+
+
+def _fit_moved(image, miller, centre, lattice, noise, parameters, previous):
     """Free fits; those of `previous` are kept where the noise model and the pixel of the box are the same."""
-    kept_rows, old_rows = _unmoved(miller, centre, previous, noise_model)
+    kept_rows, old_rows = _unmoved(miller, centre, previous, noise)
     fresh = np.setdiff1d(np.arange(len(miller)), kept_rows)
-    boxes = cut(image, centre[fresh], parameters.half)
+    boxes = own_boxes(image, miller[fresh], centre[fresh], lattice, parameters)
     start_width = max(parameters.box_size / 3, 0.7)
-    spots = fit_free(boxes, noise_model, box_size=parameters.box_size, start_width=start_width)
+    spots = fit_free(boxes, noise, box_size=parameters.box_size, start_width=start_width)
     if not len(kept_rows):
         return spots
     order = np.argsort(np.concatenate([fresh, kept_rows]), kind="stable")
@@ -146,9 +170,9 @@ def _fit_moved(image, miller, centre, noise_model, parameters, previous):
     )
 
 
-def _unmoved(miller, centre, previous, noise_model):
+def _unmoved(miller, centre, previous, noise):
     """Rows of `miller` and of the previous measurement that share index and box."""
-    if previous is None or previous.noise != noise_model:
+    if previous is None or previous.noise != noise:
         return np.empty(0, int), np.empty(0, int)
     names = ("h", "k", "x", "y")
     new, old = (
@@ -168,9 +192,9 @@ def _variance(spots):
     return np.einsum("nii->ni", spots.fits.covariance)[:, 4:6]
 
 
-def _misfit(fits, noise_model):
+def _misfit(fits, noise):
     """Rms of the residual beyond the noise of the background, in units of the peak."""
-    excess = np.maximum(fits.reduced_chi2 - 1, 0) * noise_model.variance(fits.plane[:, 0])
+    excess = np.maximum(fits.reduced_chi2 - 1, 0) * noise.variance(fits.plane[:, 0])
     return np.sqrt(excess) / np.maximum(np.abs(fits.amplitude), 1e-300)
 
 
@@ -199,7 +223,7 @@ def _hold(image, measured, parameters):
     )
     rows = np.flatnonzero(measured.spots.flag & HELD)
     positions = lattice.position(measured.miller[rows])
-    boxes = cut(image, measured.centre[rows], parameters.half)
+    boxes = own_boxes(image, measured.miller[rows], measured.centre[rows], lattice, parameters)
     held = fit_held(boxes, measured.noise, positions - boxes.centre, learned.shape_at(positions))
     flag = measured.spots.flag.copy()
     flag[rows] = np.where(flag[rows] & flags.WEAK, flags.WEAK, flag[rows] & EXPLAINED) | held.flag

@@ -2,35 +2,39 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import __version__
 from .emdatainfo import Document
 from .errors import InputError
 from .image import Image, read_image
 from .mtz import Header, batch_number
-from .parameters import Parameters, describe, effective_parameters, unknown_items
+from .parameters import Parameters, describe, effective_parameters, unknown_items, unused_groups
+from .spots import FEWEST_PIXELS
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Name, info.xml, effective parameters and image of one image directory."""
+    """Name, info.xml, effective parameters, image and name of the mask file ("none") of one image directory."""
 
     name: str
     info: Document
     parameters: Parameters
     image: Image
+    mask: str
 
     def check_boxes(self, lattice):
         """InputError when boxes cannot be measured: larger than the image, or a neighbour inside the inner square."""
         parameters, shape, spacing = self.parameters, self.image.shape, lattice.square_spacing
-        size = f"BoxSize {parameters.box_size}"
-        if 2 * parameters.half + 1 > min(shape):
-            problem = (
-                f"boxes of {2 * parameters.half + 1} px ({size}) do not fit on an image of {shape[1]} x {shape[0]}"
-            )
+        size, side = f"BoxSize {parameters.box_size}", 2 * parameters.half + 1
+        if side > min(shape):
+            problem = f"boxes of {side} px ({size}) do not fit on an image of {shape[1]} x {shape[0]}"
             raise InputError(self.info.path, problem, "choose a smaller BoxSize, BoxGrowAmount or BackgroundRimSize")
+        if side**2 < FEWEST_PIXELS:
+            problem = f"boxes of {side} px have {side**2} pixels, a fit needs {FEWEST_PIXELS}"
+            raise InputError(self.info.path, problem, "choose a larger BoxSize or BackgroundRimSize")
         if parameters.box_size >= spacing - 1:
             problem = f"{size} puts the neighbouring spots, {spacing:.1f} px away, inside the box"
             raise InputError(self.info.path, problem, f"choose a BoxSize of at most {max(1, int((spacing - 1) / 2))}")
@@ -50,7 +54,7 @@ class Inputs:
             unit_cell=(cell.a, cell.b, cell.gamma, cell.c) if cell else None,
             wavelength=self.parameters.wavelength,
             noise=noise,
-            parameters=describe(self.parameters),
+            parameters=describe(self.parameters) | {"mask file": self.mask},
         )
 
 
@@ -60,10 +64,13 @@ def read_inputs(*, name, image, mask, info, project, config):
     for document in documents:
         for item in unknown_items(document):
             log.warning("%s: %s is no parameter of ed2d and has no effect; see config/README.md", document.path, item)
+        log.info("%s: not used: %s", document.path, ", ".join(unused_groups(document)) or "nothing")
     parameters = effective_parameters(*documents, config)
     for item, value in describe(parameters).items():
         log.info("%s = %s", item, value)
     still = read_image(image, mask_path=mask, shapes=parameters.mask, saturation=parameters.saturation)
     if still.pages > 1:
         log.warning("%s: holds %d pages; the first is the image, the others are not read", image, still.pages)
-    return Inputs(name, documents[0], parameters, still)
+    log.info("mask file = %s", Path(mask).name if mask else "none")
+    log.info("%d of %d pixels are ignored, %d saturated", still.ignored.sum(), still.data.size, still.saturated.sum())
+    return Inputs(name, documents[0], parameters, still, Path(mask).name if mask else "none")

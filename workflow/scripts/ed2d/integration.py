@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import flags, gaussian, profile
-from .background import away_from_neighbours, intercalated
-from .boxes import cut, nearest_pixels
+from .background import intercalated
+from .boxes import away_from_neighbours, cut, nearest_pixels
+from .extraction import own_boxes
 from .spots import fit_held, zingers
 from .summation import Foreground, Growth, choose_step, grow, squares
 from .table import empty_table, integrate_dtype
@@ -77,12 +78,13 @@ def integrate_image(image, table, lattice, noise, parameters):
     boxes = cut(image, nearest_pixels(positions), parameters.half)
     learned = _learn(table, lattice.origin, image.shape, parameters.box_size)
     shape = learned.shape_at(positions)
-    held = fit_held(boxes, noise, positions - boxes.centre, shape)
+    own = own_boxes(image, miller, boxes.centre, lattice, parameters)
+    held = fit_held(own, noise, positions - boxes.centre, shape)
     foreground = _foreground(boxes, table, held, positions, shape, lattice, noise, parameters)
     sizes = {"box_size": parameters.box_size, "rim_size": parameters.background_rim_size}
     signal = np.nan_to_num(held.fits.volume)
     growth = grow(boxes, foreground, noise, signal, steps=parameters.box_grow_amount, **sizes)
-    step, loss, loss_sigma, strong = choose_step(growth)
+    step, loss, loss_sigma, strong = choose_step(growth, largest=_largest_step(lattice, parameters))
     overlap = flags.OVERLAP if lattice.square_spacing < 2 * (parameters.box_size + step) + 1 else 0
     return Integration(
         extracted=table,
@@ -99,6 +101,12 @@ def integrate_image(image, table, lattice, noise, parameters):
         raw=np.where(boxes.usable, boxes.values, np.nan),
         corrected=_corrected(boxes, foreground, growth.background[step]),
     )
+
+
+def _largest_step(lattice, parameters):
+    """The largest N whose inner squares leave those of the neighbours alone; 0 where none does."""
+    free = int((lattice.square_spacing - 1) / 2) - parameters.box_size
+    return min(max(free, 0), parameters.box_grow_amount)
 
 
 def _learn(table, origin, image_shape, box_size):

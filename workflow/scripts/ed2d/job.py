@@ -35,7 +35,7 @@ def run(step, *, log, **arguments):
         logger.error("%s: %s: %s; please report this with the log file %s", arguments["name"], *_told(error), log)
         sys.exit(1)
     logger.info("%s", summary)
-    print(summary, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{summary}\n")
 
 
 def _told(error):

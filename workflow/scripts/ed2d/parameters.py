@@ -167,6 +167,14 @@ def unknown_items(document):
     return [document.where(within=child) for child in children if f"{child.getparent().tag}/{child.tag}" not in known]
 
 
+def unused_groups(document):
+    """Names below DiffProcessing that mean nothing to this program; other programs' groups are among them."""
+    known = {entry.path.partition("/")[0] for entry in (*REGISTRY, *UNIT_CELL, WAVELENGTH)}
+    group = document.group(GROUP)
+    names = [] if group is None else [child.tag for child in group.iterchildren("*")]
+    return [name for name in names if name not in known | {"ImageMask", "Mask", "VerifiedLattice"}]
+
+
 def describe(parameters):
     """The parameters as {XML name: int, float or str} in a fixed order; "none" where there is none.
 
@@ -177,9 +185,9 @@ def describe(parameters):
     found |= {entry.path: getattr(cell, entry.field) if cell else "none" for entry in UNIT_CELL}
     found[WAVELENGTH.path] = "none" if parameters.wavelength is None else parameters.wavelength
     mask = hashlib.sha256(repr(parameters.mask).encode()).hexdigest()[:16]
-    return found | {"mask": mask if parameters.mask else "none"}
+    return found | {"mask shapes": mask if parameters.mask else "none"}
 
 
 def described():
     """The names that `describe` gives, in its order."""
-    return [entry.path for entry in (*REGISTRY, *UNIT_CELL, WAVELENGTH)] + ["mask"]
+    return [entry.path for entry in (*REGISTRY, *UNIT_CELL, WAVELENGTH)] + ["mask shapes"]

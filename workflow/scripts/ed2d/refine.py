@@ -10,6 +10,7 @@ NAMES = ("OffsetX", "OffsetY", "FirstX", "FirstY", "SecondX", "SecondY", "Barrel
 FEWEST_SPOTS = 6
 FEWEST_SPOTS_FOR_DISTORTION = 16
 SIGNIFICANT = 3.0  # standard deviations at which a distortion is believed
+LARGEST_DISTORTION = 0.1  # of the radius at the outermost spot; lenses bend less, a wrong lattice wants more
 TUKEY = 6.0  # distance, in standard deviations, at which the biweight of a spot becomes zero
 DIGITS_OF_SIGMA = 5  # a parameter is rounded to so many digits of its standard deviation: the fixed point is exact
 
@@ -75,14 +76,17 @@ def refine(lattice, miller, observed, variance, *, distortion=True):
     miller (n, 2); observed (n, 2), px; variance (n, 2), px^2, of the observed coordinates. A spot weighs
     1 / (variance + scatter^2), times Tukey's biweight of its deviation; scatter is found such that the median deviation
     is what two normal coordinates give (chi^2 of two degrees of freedom, median 2 ln 2). Barrel and spiral are kept
-    where they reach SIGNIFICANT standard deviations. Raises ValueError for too few spots or spots on one line.
+    where they reach SIGNIFICANT standard deviations and stay below LARGEST_DISTORTION. Raises ValueError for too few
+    spots or spots on one line.
     """
     if not distortion or len(miller) < FEWEST_SPOTS_FOR_DISTORTION:
         return _refine(lattice, miller, observed, variance, np.arange(8) < 6)
     free = np.ones(8, bool)
     result = _refine(lattice, miller, observed, variance, free)
     values = parameters_of(result.lattice)
+    outermost = np.max(np.sum((miller @ result.lattice.basis) ** 2, axis=1))
     free[6:] = np.abs(values[6:]) > SIGNIFICANT * result.sigma[6:]
+    free[6:] &= np.max(np.abs(values[6:])) * outermost < LARGEST_DISTORTION
     return result if free.all() else _refine(lattice, miller, observed, variance, free)
 
 

@@ -30,16 +30,20 @@ class Foreground:
 
 @dataclass(frozen=True)
 class Growth:
-    """Growth series, (steps, n): intensity, variance, background per pixel at the centre.
+    """Growth series, (steps, n): intensity, background per pixel at the centre, share of the spot on unusable pixels.
 
-    missing: share of the spot on unusable pixels; covariance_with_last: of I_N with the I of the last step.
+    covariance (steps, steps, n): of the intensities of different steps.
     """
 
     intensity: np.ndarray
-    variance: np.ndarray
+    covariance: np.ndarray
     background: np.ndarray
     missing: np.ndarray
-    covariance_with_last: np.ndarray
+
+    @property
+    def variance(self):
+        """Variances of the intensities, (steps, n)."""
+        return np.einsum("iin->in", self.covariance)
 
 
 def squares(half, box_size, step, rim_size):
@@ -98,31 +102,32 @@ def _sums(half, flattened, coefficients, pixel_variance, foreground, background,
     steps = range(len(coefficients))
     return Growth(
         intensity=np.array(intensity),
-        variance=np.array([covariance(i, i) for i in steps]),
+        covariance=np.array([[covariance(i, j) for j in steps] for i in steps]),
         background=background,
         missing=missing,
-        covariance_with_last=np.array([covariance(i, len(coefficients) - 1) for i in steps]),
     )
 
 
-def choose_step(growth):
+def choose_step(growth, *, largest):
     """The smallest N beyond which growth adds nothing significant, and the growth curve that says so.
 
-    Decided once for an image from the strong spots: D_N = sum (I_last - I_N) / sum I_last with its standard deviation;
-    N is the first with D_N below one standard deviation or below LOSS_OF_NO_ACCOUNT; the last where none is.
-    Returns N, D (steps,), sigma_D (steps,), number of strong spots. Without strong spots N = 0.
+    Decided once for an image from the strong spots, among N = 0..largest: D_N = sum (I_largest - I_N) / sum I_largest
+    with its standard deviation; N is the first with D_N below one standard deviation or below LOSS_OF_NO_ACCOUNT.
+    Returns N, D (largest + 1,), sigma_D (largest + 1,), number of strong spots. Without strong spots N = 0.
     """
-    last, variance = growth.intensity[-1], growth.variance[-1]
-    known = np.all(np.isfinite(growth.intensity), axis=0)
+    series, covariance = growth.intensity[: largest + 1], growth.covariance[: largest + 1, : largest + 1]
+    last, variance = series[-1], covariance[-1, -1]
+    known = np.all(np.isfinite(series), axis=0)
     with np.errstate(invalid="ignore"):
-        strong = known & (growth.missing[-1] < 1e-6) & (last > STRONG * np.sqrt(variance))
+        strong = known & (growth.missing[largest] < 1e-6) & (last > STRONG * np.sqrt(variance))
     number = int(strong.sum())
     if not number:
-        nothing = np.full(len(growth.intensity), np.nan)
+        nothing = np.full(largest + 1, np.nan)
         return 0, nothing, nothing, 0
     total = last[strong].sum()
-    loss = (last[strong] - growth.intensity[:, strong]).sum(axis=1) / total
-    difference = growth.variance[:, strong] + variance[strong] - 2 * growth.covariance_with_last[:, strong]
+    loss = (last[strong] - series[:, strong]).sum(axis=1) / total
+    own = np.einsum("iin->in", covariance)[:, strong]
+    difference = own + variance[strong] - 2 * covariance[:, -1, strong]
     sigma = np.sqrt(np.maximum(difference, 0).sum(axis=1)) / total
     settled = loss <= np.maximum(sigma, LOSS_OF_NO_ACCOUNT)
     return int(np.argmax(settled)), loss, sigma, number
