@@ -225,7 +225,8 @@ def test_a_broken_image_stops_no_other_and_loses_nothing(work):
         line for line in run.report()[1:] if f"failed:  {SECOND}: project/{SECOND}/{SECOND}.tif: is cut short" in line
     ]
     assert (broken / "info.xml").read_bytes() == info
-    assert [("extract", name) for name in IMAGES] == [job for job in run.jobs() if job[0] == "extract"]
+    others = [("extract", name) for name in IMAGES if name != SECOND]
+    assert others == [job for job in run.jobs() if job[0] == "extract"]
     for name in (FIRST, THIRD):
         assert (work / "project" / name / f"{name}_int.mtz").exists()
 
@@ -370,7 +371,7 @@ def test_a_linked_project_from_another_directory(single, tmp_path):
     info.rename(tmp_path / "lattice.xml")
     info.symlink_to(tmp_path / "lattice.xml")
     run = snakemake(None, cwd=elsewhere, project=tmp_path / "link")
-    assert run.status == 0 and run.report() == [f"{tmp_path / 'link'}: 1 of 1 images are measured"]
+    assert run.status == 0 and run.report() == [f"{tmp_path / 'real'}: 1 of 1 images are measured"]
     assert (tmp_path / "link").is_symlink() and info.is_symlink()
     assert b"<DiffIntegrate>" in (tmp_path / "lattice.xml").read_bytes()
 

@@ -1,6 +1,6 @@
 from hashlib import md5
 
-REFUSED = f".snakemake/ed2d/{md5(PROJECT.encode()).hexdigest()}/{{image}}"
+REFUSED = f".snakemake/ed2d/refused/{md5(PROJECT.encode()).hexdigest()}/{{image}}"
 
 
 # Fails for an image of which it is known beforehand that it cannot be measured. Its own jobs do not even start: before
