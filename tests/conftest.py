@@ -1,6 +1,30 @@
-"""One BLAS thread for the tests and all they start, as the workflow gives its jobs; set before numpy is imported."""
+"""One BLAS thread for the tests and all they start, as the workflow gives its jobs; the projects they share."""
 
 import os
 
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when numpy is imported
     os.environ[name] = "1"
+
+import pytest  # noqa: E402
+
+from runs import IMAGES, copy, make_project, snakemake  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory):
+    """A directory with a project that was processed once, and the run."""
+    directory = tmp_path_factory.mktemp("first")
+    make_project(directory / "project")
+    return directory, snakemake(directory)
+
+
+@pytest.fixture
+def work(first_run, tmp_path):
+    """A copy of the processed project and of Snakemake's record beside it."""
+    return copy(first_run[0], tmp_path / "work")
+
+
+@pytest.fixture(scope="session")
+def single(tmp_path_factory):
+    """A project of one image that is not processed."""
+    return make_project(tmp_path_factory.mktemp("single") / "project", [IMAGES[0]])

@@ -44,7 +44,7 @@ class Run:
 
     def reason(self, rule, image):
         """The reason line of one job."""
-        blocks = re.findall(rf"^localrule {rule}:\n((?: {{4}}.*\n)*)", self.text, re.MULTILINE)
+        blocks = re.findall(rf"^(?:local)?rule {rule}:\n((?: {{4}}.*\n)*)", self.text, re.MULTILINE)
         block = next(block for block in blocks if f"wildcards: image={image}\n" in block)
         return re.search(r"reason: (.*)", block)[1]
 

@@ -20,26 +20,6 @@ FIRST, SECOND, THIRD = IMAGES
 LARGEST_MOVE = 0.01  # px, of a predicted position when an image is extracted again
 
 
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory):
-    """A directory with a project that was processed once, and the run."""
-    directory = tmp_path_factory.mktemp("first")
-    make_project(directory / "project")
-    return directory, snakemake(directory)
-
-
-@pytest.fixture
-def work(first_run, tmp_path):
-    """A copy of the processed project and of Snakemake's record beside it."""
-    return copy(first_run[0], tmp_path / "work")
-
-
-@pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    """A project of one image that is not processed."""
-    return make_project(tmp_path_factory.mktemp("single") / "project", [FIRST])
-
-
 def info_of(directory, image):
     return directory / "project" / image / "info.xml"
 
