@@ -29,7 +29,7 @@ def estimate(image, positions, *, clearance, offset, read_noise=0.0):
     """Noise model from the image: residual variance of background blocks against their mean.
 
     variance_i = gain (mean_i - offset) + read_variance by robust weighted least squares, the weights from the model.
-    read_noise > 0 is kept as given; else it is estimated too. Where the background is too even to tell both, the read
+    read_noise > 0 is taken as given; else it is estimated too. Where the background is too even to tell both, the read
     noise is taken as given (0 if it is not), the gain's standard deviation is the gain itself, and a warning says so.
     Raises UnknownGain where that fails too.
     """

@@ -38,7 +38,7 @@ class Inputs:
         if parameters.box_size >= spacing - 1:
             problem = f"{size} puts the neighbouring spots, {spacing:.1f} px away, inside the box"
             raise InputError(self.info.path, problem, f"choose a BoxSize of at most {max(1, int((spacing - 1) / 2))}")
-        if 2 * (parameters.box_size + parameters.box_grow_amount) + 1 > spacing:
+        if 2 * parameters.box_size + 1 > spacing:
             said = "%s: the inner boxes overlap, neighbours are %.1f px away; such points carry the flag OVERLAP"
             log.warning(said, self.info.path, spacing)
 
