@@ -201,6 +201,23 @@ def test_a_wrong_lattice_is_refused(wrong):
         extract_image(image, wrong, given)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_any_lattice_is_made_right_or_refused(seed):
+    """A start turned, scaled and shifted at random leads to a lattice of the spots, or to none."""
+    image, truth, given = taken("usual", 0)
+    random = np.random.default_rng(seed)
+    turn, scale = np.deg2rad(random.uniform(-20, 20)), random.uniform(0.85, 1.2)
+    rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    a, b = START.basis @ rotation.T
+    start = Lattice(tuple(np.array(START.origin) + random.uniform(-12, 12, 2)), tuple(a), tuple(b))
+    try:
+        lattice = extract_image(image, start, given).lattice
+    except NotRefinable:
+        return
+    indices = lattice.index(np.column_stack([truth["x"], truth["y"]]))
+    assert np.abs(indices - np.round(indices)).max() < 0.05
+
+
 def test_a_lattice_off_the_image_is_refused():
     """No predicted point on the image."""
     image, _, given = taken("usual", 0)

@@ -210,3 +210,40 @@ def test_flags_of_both_steps():
     image, _ = photographed(0.0)
     close = integrate_image(image, geometric_table(narrow), narrow, NOISE, given())
     assert np.all(close.flag & flags.OVERLAP)
+
+
+@pytest.mark.parametrize("spacing", [11.0, 13.0])
+def test_neighbours_within_the_box(spacing):
+    """Spots so close that their neighbours stand in the box: fit, box sum and profile fit keep their pulls."""
+    lattice = Lattice((141.3, 107.8), (spacing, 1.2), (-1.3, spacing + 1.0))
+    simulation = Simulation(
+        shape=(220, 280),
+        lattice=lattice,
+        gain=GAIN,
+        read_noise=READ_NOISE,
+        peak_volume=5000.0,
+        sigma_low=1.2,
+        sigma_high=1.3,
+        background_diffuse=0.0,
+        beamstop=False,
+        zingers=0,
+    )
+    data, _, truth = simulate(simulation, seed=3)
+    image = image_of(data)
+    extraction = extract_image(image, lattice, given())
+    table = extraction.table()
+    result = integrate_image(image, table, extraction.lattice, extraction.noise, given()).table()
+    truth, known = in_order_of(np.column_stack([result["H"], result["K"]]), truth)
+    for intensity, variance in (("I", "VARI"), ("GVOL", "VARGVOL"), ("IPR", "VARIPR")):
+        found = pulls(result[intensity], result[variance], truth["vol_counts"])
+        assert_pulls(found[known & (truth["in_box"] == 1)], bias=PROFILE_BIAS)
+
+
+def test_growth_stops_before_the_neighbours():
+    """However many grow steps are asked for, the chosen N leaves the neighbours' inner squares alone."""
+    image, _ = photographed(30.0, seed=1)
+    steps = given(box_grow_amount=12)
+    table = geometric_table(LATTICE, width=4.0)
+    integration = integrate_image(image, table, LATTICE, NOISE, steps)
+    assert 0 <= integration.step <= (LATTICE.square_spacing - 1) / 2 - steps.box_size
+    assert len(integration.loss) < 13 == len(integration.growth.intensity)

@@ -8,7 +8,15 @@ import pytest
 from ed2d.emdatainfo import Document
 from ed2d.errors import InputError
 from ed2d.maskshapes import Circle, Extent
-from ed2d.parameters import REGISTRY, Parameters, UnitCell, describe, effective_parameters
+from ed2d.parameters import (
+    REGISTRY,
+    Parameters,
+    UnitCell,
+    describe,
+    effective_parameters,
+    unknown_items,
+    unused_groups,
+)
 
 CONFIG = {
     "LatticeExtract": {"BoxSize": 6, "BoxGrowAmount": 1, "BackgroundRimSize": 2, "MinRadius": 0, "MaxRadius": 0},
@@ -230,3 +238,15 @@ def test_description_follows_every_parameter(effective):
     variants += [f"<Mask>{CIRCLE}</Mask>", f"<Mask>{EXTENT}</Mask>", f"<Mask><Invert>{EXTENT}</Invert></Mask>"]
     variants += [item(entry.path, 5) for entry in REGISTRY]
     assert len({tuple(describe(effective(variant)).items()) for variant in variants}) == len(variants)
+
+
+def test_names_without_effect_are_found(tmp_path):
+    """A misspelt item in a group of parameters is unknown; groups of other programs are unused; the rest is neither."""
+    known = item("LatticeExtract/BoxSize", 5) + '<Detector><Gain value="1"/><gain value="2"/></Detector>' + CELL
+    other = '<ImageMask value="A"/><LatticeSearch><BoxSiz value="1"/></LatticeSearch><Mask/>'
+    path = tmp_path / "info.xml"
+    path.write_text(f"<EMDataInfo><DiffProcessing>{known}{other}</DiffProcessing></EMDataInfo>")
+    assert unknown_items(Document.read(path)) == ["DiffProcessing/Detector/gain"]
+    assert unused_groups(Document.read(path)) == ["LatticeSearch"]
+    path.write_text("<EMDataInfo/>")
+    assert unknown_items(Document.read(path)) == unused_groups(Document.read(path)) == []

@@ -21,6 +21,7 @@ MOST_ROUNDS = 8
 MOST_NOISE_MODELS = 3
 CLEARANCE = 0.35  # of the spacing, the largest half-size of the squares round the spots that are no background
 LEAST_SHARE = 1 / 3  # of the clear spots in the boxes that lie on the lattice; chance puts a fifth there
+LARGEST_RMS = 0.35  # of BoxSize, distance of the spots from the refined lattice; chance leaves half of BoxSize and more
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 EXPLAINED = flags.EXCLUDING & ~flags.NOT_FITTED  # what a free fit says of itself; WEAK explains all the others
 HELD = flags.NOT_CONVERGED | flags.WEAK | flags.WIDTH | flags.CENTRE | flags.OUTLIER
@@ -206,7 +207,7 @@ def _check(measured, box_size):
     clear = measured.spots.flag & flags.EXCLUDING & ~(flags.CENTRE | flags.OUTLIER) == 0
     if measured.used.sum() < LEAST_SHARE * clear.sum():
         raise NotRefinable(f"only {measured.used.sum()} of {clear.sum()} clear spots lie on the lattice")
-    if refined.rms > 0.5 * box_size:
+    if refined.rms > LARGEST_RMS * box_size:
         raise NotRefinable(f"the spots stay {refined.rms:.1f} px (rms) away from the refined lattice")
 
 

@@ -1,6 +1,6 @@
 """From boxes to trusted fits: starting values, zingers, weights from the noise model, and what each fit is worth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def _fit_held(boxes, noise, centre, shape):
 
 def _expected(half, fits):
     """The model with amplitudes below zero, which no count can have, left out."""
-    return gaussian.model(half, gaussian.replace(fits, amplitude=np.maximum(fits.amplitude, 0)))
+    return gaussian.model(half, replace(fits, amplitude=np.maximum(fits.amplitude, 0)))
 
 
 def _pixel_flags(boxes):
