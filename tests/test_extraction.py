@@ -232,3 +232,13 @@ def test_noise_alone_is_refused(gain):
     image = image_of(5.0 * random.poisson(30.0, SHAPE))
     with pytest.raises(NotRefinable):
         extract_image(image, START, parameters(gain=gain))
+
+
+@pytest.mark.parametrize(("factor", "ratio"), [(1.0, 1.0), (3.0, 1 / 3), (0.25, 4.0)])
+def test_a_wrong_gain_shows_in_the_background(factor, ratio):
+    """The median reduced chi-square of weak spots is 1 for the right gain and the inverse of a wrong factor."""
+    image, _, given = taken("usual", 0)
+    extraction = extract_image(image, START, replace(given, gain=factor * given.gain, read_noise=0.0))
+    right = extract_image(image, START, replace(given, read_noise=0.0)).background_rchi2
+    assert extraction.background_rchi2 == pytest.approx(ratio * right, rel=0.1)
+    assert right == pytest.approx(1.0, abs=0.25)

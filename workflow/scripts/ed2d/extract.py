@@ -14,6 +14,8 @@ from .merit import r_friedel
 from .mtz import write_mtz
 from .refine import NAMES, parameters_of
 
+RIGHT_RCHI2 = (0.7, 1.4)  # of fits where there is little but background
+
 log = logging.getLogger(__name__)
 
 
@@ -40,6 +42,7 @@ def extract(*, name, image, mask, info, project, config, output):
         raise InputError(
             image, f"the gain cannot be estimated: {error}", "give Detector/Gain in counts per electron"
         ) from error
+    _check_noise(extraction, inputs)
     write_mtz(output, extraction.table(), inputs.header("extract", extraction.lattice, extraction.noise))
     replace_group(info, "DiffProcessingResults/DiffExtract", _results(extraction, verified))
     return _summary(name, extraction)
@@ -52,6 +55,14 @@ def _check_origin(lattice, shape, info):
     if not (-reach <= x <= columns + reach and -reach <= y <= rows + reach):
         problem = f"the Offset ({x:g}, {y:g}) of the VerifiedLattice is far off the image of {columns} x {rows}"
         raise InputError(info, problem, "give the origin of the lattice in px of the image, x = column, y = row")
+
+
+def _check_noise(extraction, inputs):
+    """A warning where the background scatters otherwise than Gain, ReadNoise and Offset say."""
+    ratio, (low, high) = extraction.background_rchi2, RIGHT_RCHI2
+    if not low <= ratio <= high and np.isfinite(ratio):
+        said = "%s: the background's variance is %.2g times what Gain, ReadNoise and Offset say; check them"
+        log.warning(said, inputs.info.path, ratio)
 
 
 def _results(extraction, verified):
@@ -76,6 +87,7 @@ def _results(extraction, verified):
             "ReadNoise": noise.read_noise,
             "Offset": noise.offset,
             "ProfileScatter": extraction.profile.scatter,
+            "BackgroundRChi2": extraction.background_rchi2,
             "Flags": {name: int(np.sum(flag & entry.bit != 0)) for name, entry in flags.REGISTRY.items()},
         },
     )

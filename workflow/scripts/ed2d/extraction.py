@@ -21,6 +21,7 @@ MOST_ROUNDS = 8
 MOST_NOISE_MODELS = 3
 CLEARANCE = 0.35  # of the spacing, the largest half-size of the squares round the spots that are no background
 LEAST_SHARE = 1 / 3  # of the clear spots in the boxes that lie on the lattice; chance puts a fifth there
+FEWEST_WEAK = 10
 LARGEST_RMS = 0.35  # of BoxSize, distance of the spots from the refined lattice; chance leaves half of BoxSize and more
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 EXPLAINED = flags.EXCLUDING & ~flags.NOT_FITTED  # what a free fit says of itself; WEAK explains all the others
@@ -50,6 +51,12 @@ class Extraction:
     def used(self):
         """True for the points that refined the lattice, (n,)."""
         return self.spots.flag & flags.EXCLUDING == 0
+
+    @property
+    def background_rchi2(self):
+        """Median reduced chi-square of the weak spots' fits: 1 for a right noise model; NaN for fewer than ten."""
+        weak = self.spots.fits.reduced_chi2[self.spots.flag & (flags.WEAK | flags.NOT_FITTED) == flags.WEAK]
+        return float(np.median(weak)) if len(weak) >= FEWEST_WEAK else np.nan
 
     def table(self):
         """The rows of `_ext.mtz`, one for every predicted point."""
