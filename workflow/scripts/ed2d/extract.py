@@ -58,11 +58,14 @@ def _check_origin(lattice, shape, info):
 
 
 def _check_noise(extraction, inputs):
-    """A warning where the background scatters otherwise than Gain, ReadNoise and Offset say."""
-    ratio, (low, high) = extraction.background_rchi2, RIGHT_RCHI2
-    if not low <= ratio <= high and np.isfinite(ratio):
+    """Warnings where the gain is hardly known, and where the background scatters otherwise than expected."""
+    noise, (low, high) = extraction.noise, RIGHT_RCHI2
+    if noise.gain_error >= noise.gain:
+        said = "%s: the background is too even to tell gain and read noise apart: gain %.3g is used; give Detector/Gain"
+        log.warning(said, inputs.info.path, noise.gain)
+    if not low <= extraction.background_rchi2 <= high and np.isfinite(extraction.background_rchi2):
         said = "%s: the background's variance is %.2g times what Gain, ReadNoise and Offset say; check them"
-        log.warning(said, inputs.info.path, ratio)
+        log.warning(said, inputs.info.path, extraction.background_rchi2)
 
 
 def _results(extraction, verified):

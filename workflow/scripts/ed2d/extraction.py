@@ -80,9 +80,11 @@ def extract_image(image, lattice, parameters):
     longer change, and neither does anything else but the last bits of the fits. Raises NotRefinable, UnknownGain.
     """
     measured = _grow(image, lattice, noise_of(image, lattice, parameters), parameters)
+    noise = noise_of(image, measured.lattice, parameters)
     for _ in range(MOST_NOISE_MODELS):
-        measured = _settle(image, measured, noise_of(image, measured.lattice, parameters), parameters)
-        if noise_of(image, measured.lattice, parameters) == measured.noise:
+        measured = _settle(image, measured, noise, parameters)
+        noise = noise_of(image, measured.lattice, parameters)
+        if noise == measured.noise:
             break
     _check(measured, parameters.box_size)
     return _hold(image, measured, parameters)

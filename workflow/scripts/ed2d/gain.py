@@ -1,7 +1,5 @@
 """Gain and read noise of a detector, estimated from the background of one image."""
 
-import logging
-
 import numpy as np
 
 from .boxes import grid, nearest_pixels
@@ -18,8 +16,6 @@ LARGEST_ERROR = 0.25  # of the gain; beyond it the slope is not believed
 BELIEVED = 3.0  # standard deviations at which an intercept below 0 is a pedestal that nobody named
 SIGNIFICANT = 5.0  # standard deviations at which the background is above the offset
 
-log = logging.getLogger(__name__)
-
 
 class UnknownGain(ValueError):
     """The background does not tell the gain; the text says why."""
@@ -30,8 +26,8 @@ def estimate(image, positions, *, clearance, offset, read_noise=0.0):
 
     variance_i = gain (mean_i - offset) + read_variance by robust weighted least squares, the weights from the model.
     read_noise > 0 is taken as given; else it is estimated too. Where the background is too even to tell both, the read
-    noise is taken as given (0 if it is not), the gain's standard deviation is the gain itself, and a warning says so.
-    Raises UnknownGain where that fails too.
+    noise is taken as given (0 if it is not), and the gain's standard deviation is the gain itself. Raises UnknownGain
+    where that fails too.
     """
     mean, variance, count = background_blocks(image, positions, clearance)
     good = variance > 0
@@ -44,9 +40,6 @@ def estimate(image, positions, *, clearance, offset, read_noise=0.0):
     gain, intercept, error, intercept_error = _line(signal, variance, count)
     if error > LARGEST_ERROR * gain:
         gain, _ = _slope_through(signal, variance, count, 0.0)
-        log.warning(
-            "the background is too even to tell gain and read noise apart: gain %.3g may be wrong; give it", gain
-        )
         return _model(gain, gain, 0.0, signal, offset)
     if -BELIEVED * intercept_error < intercept < 0:
         return _model(*_slope_through(signal, variance, count, 0.0), 0.0, signal, offset)

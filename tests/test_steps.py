@@ -1,0 +1,69 @@
+"""The steps as functions of paths: what they warn of, and what they leave in info.xml."""
+
+import logging
+
+import pytest
+
+from ed2d.emdatainfo import Document, refined_lattice, verified_lattice
+from ed2d.exampleproject import write_image_directory, write_project_xml
+from ed2d.extract import extract
+from ed2d.integrate import integrate
+from ed2d.lattice import Lattice
+from ed2d.merit import r_friedel
+from ed2d.mtz import read_mtz
+from ed2d.simulate import Simulation
+
+LATTICE = Lattice((146.3, 125.4), (24.0, 7.0), (-6.0, 26.0))
+BOXES = {"BoxSize": 5, "BoxGrowAmount": 1, "BackgroundRimSize": 2, "MinRadius": 0.0, "MaxRadius": 0.0}
+
+
+def measured(folder, *, gain, **changes):
+    """Paths and results of both steps on one simulated still whose Detector/Gain is `gain`; true gain 8."""
+    values = {"peak_volume": 6000.0, "background_diffuse": 500.0, "gain": 8.0, "read_noise": 0.0, **changes}
+    directory = folder / "ABC0000001"
+    write_image_directory(directory, Simulation(shape=(256, 288), lattice=LATTICE, **values), seed=1, lattice=LATTICE)
+    detector = {"Gain": float(gain), "ReadNoise": 0.0, "Offset": 0.0, "Saturation": 60000.0}
+    parameters = {"LatticeExtract": BOXES, "Detector": detector}
+    write_project_xml(folder / "project.xml", image_mask="ABC.*", parameters=parameters)
+    path = {suffix: str(directory / f"ABC0000001{suffix}") for suffix in (".tif", "_ext.mtz", "_int.mtz")}
+    info, project = str(directory / "info.xml"), str(folder / "project.xml")
+    inputs = {"name": "ABC0000001", "image": path[".tif"], "mask": None, "info": info, "project": project, "config": {}}
+    pictures = {name: str(directory / f"{name}.tif") for name in ("raw", "corrected")}
+    said = [
+        extract(**inputs, output=path["_ext.mtz"]),
+        integrate(**inputs, reflections=path["_ext.mtz"], output=path["_int.mtz"], **pictures),
+    ]
+    return Document.read(info), path, said
+
+
+def test_figures_in_info_xml_are_those_of_the_files(tmp_path):
+    """Refined lattice, counts and R_Friedel of info.xml, of the summary lines and of the MTZ files agree."""
+    info, path, said = measured(tmp_path, gain=8)
+    fits, header = read_mtz(path["_ext.mtz"])
+    intensities, _ = read_mtz(path["_int.mtz"])
+    results = "DiffProcessingResults"
+    assert refined_lattice(info, verified_lattice(info)) == header.lattice
+    assert info.item(f"{results}/DiffExtract/Predicted", "int") == len(fits)
+    assert info.item(f"{results}/DiffIntegrate/Integrated", "int") == len(intensities)
+    value, pairs = r_friedel(list(zip(intensities["H"], intensities["K"], strict=True)), intensities["I"])
+    assert info.item(f"{results}/DiffIntegrate/RFriedel", "float") == pytest.approx(value, rel=1e-5)
+    assert info.item(f"{results}/DiffIntegrate/FriedelPairs", "int") == pairs
+    assert f"{len(fits)} spots" in said[0] and f"R_Friedel {value:.3f}" in said[1]
+
+
+def test_the_right_gain_warns_of_nothing(tmp_path, caplog):
+    """Neither step has anything to complain of."""
+    measured(tmp_path, gain=8)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_wrong_gain_is_said(tmp_path, caplog):
+    """A gain that is three times too large shows in the background, once."""
+    measured(tmp_path, gain=24)
+    assert caplog.text.count("times what Gain, ReadNoise and Offset say") == 1
+
+
+def test_an_even_background_is_said(tmp_path, caplog):
+    """A gain that the background cannot tell is said once, with the value that is used."""
+    measured(tmp_path, gain=0, background_diffuse=0.0, background_plane=0.0, background=40.0, read_noise=9.0)
+    assert caplog.text.count("too even to tell gain and read noise apart") == 1
