@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .boxes import cut, nearest_pixels
+from .boxes import cut, median, nearest_pixels
 from .noise import outlying
 
 OUTLYING = 5.0  # standard deviations, beyond the skewness of the counts
@@ -17,22 +17,13 @@ def clean(values, chosen, noise):
     Starts from the median; a pixel is left out only far beyond the tail that its expected skewness allows, so that the
     mean of sparse Poisson counts stays unbiased.
     """
-    kept, mean = chosen, _median(values, chosen)
+    kept, mean = chosen, median(values, chosen)
     for _ in range(3):
         residual = values - mean[:, None]
         kept = chosen & ~outlying(residual, noise.variance(mean)[:, None], noise.gain, OUTLYING)
         count = np.count_nonzero(kept, axis=1)
         mean = np.where(count > 0, np.sum(values * kept, axis=1) / np.maximum(count, 1), mean)
     return kept
-
-
-def _median(values, chosen):
-    ordered = np.sort(np.where(chosen, values, np.inf), axis=1)
-    count = np.count_nonzero(chosen, axis=1)
-    lower = np.take_along_axis(ordered, (np.maximum(count - 1, 0) // 2)[:, None], axis=1)[:, 0]
-    upper = np.take_along_axis(ordered, np.minimum(count // 2, values.shape[1] - 1)[:, None], axis=1)[:, 0]
-    with np.errstate(invalid="ignore"):
-        return np.where(count > 0, (lower + upper) / 2, 0.0)
 
 
 def intercalated(image, miller, lattice, noise):

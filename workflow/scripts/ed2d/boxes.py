@@ -82,3 +82,13 @@ def away_from_neighbours(half, miller, centre, lattice, distance):
         if np.linalg.norm(offset, axis=1).min() < reach:
             free &= (dx - offset[:, :1]) ** 2 + (dy - offset[:, 1:]) ** 2 > distance**2
     return free
+
+
+def median(values, chosen):
+    """Median of the chosen pixels of every row of (n, m), (n,); 0 where none is chosen."""
+    ordered = np.sort(np.where(chosen, values, np.inf), axis=1)
+    count = np.count_nonzero(chosen, axis=1)
+    lower = np.take_along_axis(ordered, (np.maximum(count - 1, 0) // 2)[:, None], axis=1)[:, 0]
+    upper = np.take_along_axis(ordered, np.minimum(count // 2, values.shape[1] - 1)[:, None], axis=1)[:, 0]
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, (lower + upper) / 2, 0.0)

@@ -152,22 +152,20 @@ def fit(boxes, weights, start_centre, start_shape):
 
     start_centre (n, 2) relative to (x0, y0), px; start_shape (n, 3). Boxes must have more than 9 pixels of weight.
     """
-    parts = []
-    for first in range(0, len(boxes), CHUNK):
-        rows = slice(first, first + CHUNK)
-        problem = _Problem(boxes.half, boxes.values[rows], weights[rows])
-        parts.append(problem.solve(start_centre[rows], start_shape[rows]))
-    return Fits.joined(parts)
+    return _in_chunks(boxes, weights, lambda problem, rows: problem.solve(start_centre[rows], start_shape[rows]))
 
 
 def fit_linear(boxes, weights, centre, shape):
     """Amplitude and plane with centre and shape held: linear least squares, covariance of A, C, Px, Py only."""
-    parts = []
-    for first in range(0, len(boxes), CHUNK):
-        rows = slice(first, first + CHUNK)
-        problem = _Problem(boxes.half, boxes.values[rows], weights[rows])
-        parts.append(problem.hold(centre[rows], shape[rows]))
-    return Fits.joined(parts)
+    return _in_chunks(boxes, weights, lambda problem, rows: problem.hold(centre[rows], shape[rows]))
+
+
+def _in_chunks(boxes, weights, solve):
+    """Fits of all boxes by `solve(problem, rows)`, CHUNK boxes at a time."""
+    starts = range(0, len(boxes), CHUNK)
+    parts = [slice(first, first + CHUNK) for first in starts]
+    problems = (_Problem(boxes.half, boxes.values[rows], weights[rows]) for rows in parts)
+    return Fits.joined([solve(problem, rows) for problem, rows in zip(problems, parts, strict=True)])
 
 
 def _quadratic(centre, shape):

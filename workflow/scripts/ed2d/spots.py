@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import flags, gaussian
-from .boxes import grid
+from .boxes import grid, median
 from .noise import outlying
 
 ZINGER_THRESHOLD = 6.0  # standard deviations
@@ -105,8 +105,8 @@ def _plausible_width(fits, half):
 
 def spikes(boxes, noise):
     """Pixels that stand alone far above the background, and what is left of a short track without its ends."""
-    excess = np.where(boxes.usable, boxes.values - _median_level(boxes)[:, None], -np.inf)
-    variance = noise.variance(_median_level(boxes)[:, None])
+    level = median(boxes.values, boxes.usable)[:, None]
+    excess, variance = np.where(boxes.usable, boxes.values - level, -np.inf), noise.variance(level)
     found, rows = np.zeros_like(boxes.usable), np.arange(len(boxes))
     for _ in range(ENDS_OF_TRACKS):
         left = np.where(found[rows], -np.inf, excess[rows])
@@ -127,17 +127,9 @@ def _alone(excess):
     return excess > ALONE * second
 
 
-def _median_level(boxes):
-    """Median of the usable pixels of every box, (n,)."""
-    ordered = np.sort(np.where(boxes.usable, boxes.values, np.inf), axis=1)
-    middle = np.maximum(np.count_nonzero(boxes.usable, axis=1) - 1, 0) // 2
-    level = np.take_along_axis(ordered, middle[:, None], axis=1)[:, 0]
-    return np.where(np.isfinite(level), level, 0.0)
-
-
 def _start_centres(boxes, usable, box_size):
     """The brightest place of the box smoothed by 3 x 3, within `box_size` of the middle, (n, 2)."""
-    excess = boxes.as_squares(usable * (boxes.values - _median_level(boxes)[:, None]))
+    excess = boxes.as_squares(usable * (boxes.values - median(boxes.values, boxes.usable)[:, None]))
     known = boxes.as_squares(usable.astype(float))
     smooth, number = excess + sum(_neighbours(excess)), known + sum(_neighbours(known))
     inner = slice(boxes.half - box_size, boxes.half + box_size + 1)
