@@ -191,8 +191,9 @@ def test_masked_pixels_have_no_influence():
         Lattice((301.3, 237.8), (27.1, -3.2), (4.3, 28.9)),
         Lattice((314.0, 252.0), (27.1, 3.2), (-4.3, 28.9)),
         Lattice((301.3, 237.8), (35.1, 3.2), (-4.3, 37.9)),
+        Lattice((301.3, 237.8), (27.4, 8.3), (-9.8, 29.1)),
     ],
-    ids=["other vectors", "mirrored", "origin between spots", "larger vectors"],
+    ids=["other vectors", "mirrored", "origin between spots", "larger vectors", "turned and larger"],
 )
 def test_a_wrong_lattice_is_refused(wrong):
     """A lattice that the spots do not lie on raises NotRefinable instead of giving numbers."""
