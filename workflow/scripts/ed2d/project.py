@@ -44,6 +44,11 @@ class ImageDirectory:
     def info(self):
         return self.directory / "info.xml"
 
+    @cached_property
+    def document(self):
+        """info.xml, read once."""
+        return Document.read(self.info)
+
     def reason_to_skip(self):
         """Why the image cannot be measured, or None. A broken info.xml is no reason: that is a failure."""
         if (self.directory / "ignore").exists():
@@ -55,7 +60,7 @@ class ImageDirectory:
         if not self.info.is_file():
             return "has no info.xml, hence no lattice"
         try:
-            return None if verified_lattice(Document.read(self.info)) else "info.xml has no VerifiedLattice"
+            return None if verified_lattice(self.document) else "info.xml has no VerifiedLattice"
         except InputError:
             return None
 
@@ -130,7 +135,12 @@ class Project:
         if not found:
             problem = f"no directory has a name that matches the value {text!r} of DiffProcessing/ImageMask"
             raise InputError(self.document.path, problem, "correct it, or give each image a directory of its name")
-        return [ImageDirectory(entry) for entry in sorted(found)]
+        return [self.entry(directory.name) for directory in sorted(found)]
+
+    @cache  # noqa: B019 - a project lives as long as the process
+    def entry(self, name):
+        """The image directory of this name, always the same object: it reads its info.xml once."""
+        return ImageDirectory(self.directory / name)
 
     @cached_property
     def skipped(self):
@@ -140,7 +150,7 @@ class Project:
 
     @cached_property
     def refused(self):
-        """Reasons by name of the images that are bound to fail: bad XML, or files that cannot be written."""
+        """Reasons by name of the images that are bound to fail: bad XML, files that cannot be read or written."""
         reasons = {entry.name: self._reason_to_refuse(entry) for entry in self.directories}
         return {name: reason for name, reason in reasons.items() if reason and name not in self.skipped}
 
@@ -166,11 +176,11 @@ class Project:
         reason = self.skipped.get(name) or self.refused.get(name)
         if reason:
             raise InputError(name, "is not measured", reason)
-        return str(ImageDirectory(self.directory / name).image)
+        return str(self.entry(name).image)
 
     def mask(self, name):
         """Path of the mask file of an image as a list, empty where there is none."""
-        mask = ImageDirectory(self.directory / name).mask
+        mask = self.entry(name).mask
         return [str(mask)] if mask else []
 
     def dependencies(self, *, lattice):
@@ -190,14 +200,14 @@ class Project:
     @cache  # noqa: B019 - a project lives as long as the process
     def _effective(self, image):
         """Parameters of an image, and all that its results depend on by name."""
-        entry = ImageDirectory(self.directory / image)
-        info = Document.read(entry.info)
-        lattice, parameters = verified_lattice(info), effective_parameters(info, self.document, self.config)
+        entry = self.entry(image)
+        lattice = verified_lattice(entry.document)
+        parameters = effective_parameters(entry.document, self.document, self.config)
         return parameters, describe(parameters) | entry.stamps() | (vars(lattice) if lattice else {})
 
     def results(self, name, *suffixes):
         """Paths of files of an image, as `ImageDirectory.results` gives them."""
-        return [str(path) for path in ImageDirectory(self.directory / name).results(*suffixes)]
+        return [str(path) for path in self.entry(name).results(*suffixes)]
 
     def left_out(self):
         """Lines for the start of a run: which images are not measured, and why."""

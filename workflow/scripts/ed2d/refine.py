@@ -94,7 +94,7 @@ def _refine(lattice, miller, observed, variance, free):
     if len(miller) < FEWEST_SPOTS:
         raise ValueError(f"{len(miller)} well-fitted spots, {FEWEST_SPOTS} are needed")
     values = np.where(free | (np.arange(8) < 6), parameters_of(lattice), 0.0)
-    scatter2, weight, previous = None, None, None
+    previous = np.inf
     for _ in range(100):
         current = lattice_of(values)
         residual = observed - current.position(miller)
@@ -102,10 +102,11 @@ def _refine(lattice, miller, observed, variance, free):
         distance = np.sqrt(np.sum(residual**2 / (variance + scatter2), axis=1))
         robust = np.clip(1 - (distance / TUKEY) ** 2, 0, None) ** 2
         weight = robust[:, None] / (variance + scatter2)
-        step, covariance = _step(jacobian(current, miller)[:, :, free], residual, weight)
+        design = jacobian(current, miller)[:, :, free]
+        step, covariance = _step(design, residual, weight)
         values[free] += step
-        moved = np.max(np.abs(jacobian(current, miller)[:, :, free] @ step))
-        if moved < 1e-10 or (previous is not None and moved >= previous and moved < 1e-7):
+        moved = np.max(np.abs(design @ step))
+        if moved < 1e-10 or previous <= moved < 1e-7:
             break
         previous = moved
     used = distance < TUKEY

@@ -95,14 +95,15 @@ def _sums(half, flattened, coefficients, pixel_variance, foreground, background,
         intensity.append(np.sum(weight * flattened, axis=1))
         levers.append(weight @ offsets)
 
-    def covariance(i, j):
+    steps = len(coefficients)
+    covariance = np.empty((steps, steps, len(flattened)))
+    for i, j in zip(*np.tril_indices(steps), strict=True):
         slope = np.einsum("ni,nij,nj->n", levers[i], foreground.slope_covariance, levers[j])
-        return np.sum(coefficients[i] * coefficients[j] * pixel_variance, axis=1) + slope
-
-    steps = range(len(coefficients))
+        covariance[i, j] = np.sum(coefficients[i] * coefficients[j] * pixel_variance, axis=1) + slope
+        covariance[j, i] = covariance[i, j]
     return Growth(
         intensity=np.array(intensity),
-        covariance=np.array([[covariance(i, j) for j in steps] for i in steps]),
+        covariance=covariance,
         background=background,
         missing=missing,
     )
