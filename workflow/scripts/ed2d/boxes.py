@@ -1,8 +1,9 @@
 """Square boxes of pixels cut out of an image round the calculated positions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 
 @dataclass(frozen=True)
@@ -10,7 +11,7 @@ class Boxes:
     """n boxes of side 2 half + 1, flattened row by row.
 
     centre (n, 2): pixel (x0, y0); values (n, side^2): counts, 0 where not usable; usable (n, side^2): bool;
-    outside, ignored, saturated (n, side^2): why a pixel is not usable.
+    outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable.
     """
 
     half: int
@@ -20,18 +21,28 @@ class Boxes:
     outside: np.ndarray
     ignored: np.ndarray
     saturated: np.ndarray
+    zinger: np.ndarray
 
     def __len__(self):
         return len(self.centre)
 
     def __getitem__(self, rows):
-        arrays = (self.centre, self.values, self.usable, self.outside, self.ignored, self.saturated)
-        return Boxes(self.half, *(array[rows] for array in arrays))
+        return Boxes(self.half, *(getattr(self, field.name)[rows] for field in fields(self)[1:]))
+
+    def replaced(self, rows, other):
+        """A copy with `rows` taken from the boxes `other` (len(rows))."""
+        arrays = {field.name: getattr(self, field.name).copy() for field in fields(self)[1:]}
+        for name, array in arrays.items():
+            array[rows] = getattr(other, name)
+        return replace(self, **arrays)
 
     def restricted(self, allowed):
         """The boxes with only the pixels `allowed` (n, side^2) usable."""
-        usable = self.usable & allowed
-        return replace(self, usable=usable, values=np.where(usable, self.values, 0.0))
+        return replace(self, usable=self.usable & allowed, values=np.where(allowed, self.values, 0.0))
+
+    def without(self, zinger):
+        """The boxes less pixels (n, side^2) that something else than an electron of the spot has hit."""
+        return replace(self.restricted(~zinger), zinger=self.zinger | (zinger & self.usable))
 
     @property
     def side(self):
@@ -55,17 +66,33 @@ def nearest_pixels(positions):
 
 def cut(image, centre, half):
     """Boxes of half-size `half` round the pixels `centre` (n, 2); pixels beyond the edge are not usable."""
-    rows, columns = image.shape
-    dx, dy = grid(half)
-    x = centre[:, :1] + dx
-    y = centre[:, 1:] + dy
-    outside = (x < 0) | (x >= columns) | (y < 0) | (y >= rows)
-    flat = np.where(outside, 0, y * columns + x)
-    ignored = image.ignored.ravel()[flat] & ~outside
-    saturated = image.saturated.ravel()[flat] & ~outside & ~ignored
+    centre = np.asarray(centre)
+    outside, ignored, saturated, data = (
+        _windows(array, centre, half, beyond)
+        for array, beyond in (
+            (np.broadcast_to(False, image.shape), True),
+            (image.ignored, False),
+            (image.saturated, False),
+            (image.data, 0),
+        )
+    )
+    saturated &= ~ignored
     usable = ~(outside | ignored | saturated)
-    values = np.where(usable, image.data.ravel()[flat], 0).astype(float)
-    return Boxes(half, np.asarray(centre), values, usable, outside, ignored, saturated)
+    values = np.where(usable, data, 0).astype(float)
+    return Boxes(half, centre, values, usable, outside, ignored, saturated, np.zeros_like(usable))
+
+
+def _windows(array, centre, half, beyond):
+    """Windows (n, side^2) of an image round pixels (n, 2), with the value `beyond` outside of the image."""
+    side, limit = 2 * half + 1, np.array(array.shape[::-1]) - 1
+    corner = np.clip(centre - half, 0, limit - 2 * half)
+    windows = sliding_window_view(array, (side, side))[corner[:, 1], corner[:, 0]]
+    for n in np.flatnonzero(np.any(corner != centre - half, axis=1)):
+        column, row = (np.arange(-half, half + 1) + place for place in centre[n])
+        inside = ((row >= 0) & (row <= limit[1]))[:, None] & (column >= 0) & (column <= limit[0])
+        here = array[np.clip(row, 0, limit[1])[:, None], np.clip(column, 0, limit[0])]
+        windows[n] = np.where(inside, here, beyond)
+    return windows.reshape(len(centre), side * side)
 
 
 def away_from_neighbours(half, miller, centre, lattice, distance):

@@ -7,10 +7,11 @@ import numpy as np
 from . import flags, gaussian, profile
 from .background import intercalated
 from .boxes import away_from_neighbours, cut, nearest_pixels
-from .extraction import own_boxes
-from .spots import fit_held, zingers
+from .measurement import own_boxes
+from .spots import fit_held
 from .summation import Foreground, Growth, choose_step, grow, squares
 from .table import empty_table, integrate_dtype
+from .zingers import zingers
 
 LARGEST_MISSING = 0.05  # share of the expected spot that may lie on unusable pixels of the smallest inner square
 REASONS = {
@@ -76,9 +77,9 @@ def integrate_image(image, table, lattice, noise, parameters):
     miller = np.column_stack([table["H"], table["K"]])
     positions = lattice.position(miller)
     boxes = cut(image, nearest_pixels(positions), parameters.half)
-    learned = _learn(table, lattice.origin, image.shape, parameters.box_size)
+    learned = _learn(table, lattice.origin, image.shape, parameters)
     shape = learned.shape_at(positions)
-    own = own_boxes(image, miller, boxes.centre, lattice, parameters)
+    own = own_boxes(image, miller, boxes.centre, lattice, noise, parameters)
     held = fit_held(own, noise, positions - boxes.centre, shape)
     foreground = _foreground(boxes, table, held, positions, shape, lattice, noise, parameters)
     sizes = {"box_size": parameters.box_size, "rim_size": parameters.background_rim_size}
@@ -109,15 +110,13 @@ def _largest_step(lattice, parameters):
     return min(max(free, 0), parameters.box_grow_amount)
 
 
-def _learn(table, origin, image_shape, box_size):
+def _learn(table, origin, image_shape, parameters):
     used = table[(table["FLAG"] & flags.EXCLUDING) == 0]
     return profile.learn(
         np.column_stack([used["XOBS"], used["YOBS"]]),
         gaussian.shape_from_widths(used["BX"], used["BY"], used["W"]),
         used["I"] / np.sqrt(used["VARI"]),
-        origin=origin,
-        image_shape=image_shape,
-        box_size=box_size,
+        default=profile.default(origin, image_shape, parameters.expected_width, parameters.box_size),
     )
 
 
@@ -127,8 +126,7 @@ def _foreground(boxes, table, held, positions, shape, lattice, noise, parameters
     slope = np.where(np.isfinite(slope), slope, np.nan_to_num(held.fits.plane[:, 1:]))
     usable = boxes.usable.copy()
     fitted = np.flatnonzero(np.isfinite(held.fits.amplitude))
-    if len(fitted):
-        usable[fitted] &= ~zingers(boxes[fitted], usable[fitted], noise, held.fits[fitted])
+    usable[fitted] &= ~zingers(boxes[fitted], noise, held.fits[fitted])
     distance = min(parameters.box_size, lattice.spacing / 2)
     return Foreground(
         slope=slope,

@@ -31,12 +31,15 @@ class Noise:
         return np.maximum(signal + self.read_variance, SMALLEST_MEAN * self.gain**2)
 
 
-def outlying(residual, variance, gain, threshold):
-    """True where a residual cannot be noise: |z| beyond `threshold` after the skewness of a scaled Poisson variable.
+def upper_limit(variance, gain, threshold):
+    """Residual that noise exceeds as rarely as a normal variable exceeds `threshold` standard deviations.
 
     The limit follows the Cornish-Fisher expansion, z (1 + skew (z - 1/z) / 6) with skew = gain / sigma, so that the
     long upper tail of a sparse background is not cut (Abramowitz & Stegun, 26.2.49).
     """
-    sigma = np.sqrt(variance)
-    upper = threshold * sigma + gain * (threshold**2 - 1) / 6
-    return (residual > upper) | (residual < -threshold * sigma)
+    return threshold * np.sqrt(variance) + gain * (threshold**2 - 1) / 6
+
+
+def outlying(residual, variance, gain, threshold):
+    """True where a residual cannot be noise: beyond the skewed upper limit, or `threshold` sigma below 0."""
+    return (residual > upper_limit(variance, gain, threshold)) | (residual < -threshold * np.sqrt(variance))

@@ -76,6 +76,11 @@ class Parameters:
         """Half-size of a whole box, px: its side is 2 half + 1."""
         return self.box_size + self.box_grow_amount + self.background_rim_size
 
+    @property
+    def expected_width(self):
+        """Width of a spot that BoxSize is made for, px: a starting value."""
+        return max(self.box_size / 3, 0.7)
+
 
 def effective_parameters(info, project, config):
     """Parameters of an image from the Documents of its info.xml and project.xml and the nested dict `config`.

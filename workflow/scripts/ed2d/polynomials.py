@@ -28,3 +28,11 @@ def _products(degree_left, degree_right):
 def normal_matrix(moments, degree_left, degree_right):
     """Sums of products of monomials (n, left, right) from moments (n, ...) of all monomials up to the summed degree."""
     return moments[:, _products(degree_left, degree_right)]
+
+
+def collected(matrix, degree_left, degree_right):
+    """Coefficients (n, terms) of the polynomials sum_ij matrix_ij m_i m_j of monomials; matrix (n, left, right)."""
+    product = np.zeros((len(matrix), len(exponents(degree_left + degree_right))))
+    for i, row in enumerate(_products(degree_left, degree_right)):
+        product[:, row] += matrix[:, i]
+    return product

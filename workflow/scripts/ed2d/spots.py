@@ -1,20 +1,17 @@
-"""From boxes to trusted fits: starting values, zingers, weights from the noise model, and what each fit is worth."""
+"""From boxes to trusted fits: shape held or free, weights from the noise model, and what each fit is worth."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import flags, gaussian
-from .boxes import grid, median
-from .noise import outlying
+from . import flags, gaussfit, gaussian
+from .boxes import grid
+from .zingers import zingers
 
-ZINGER_THRESHOLD = 6.0  # standard deviations
-MODEL_TOLERANCE = 0.15  # of the peak; real spots are not quite Gaussian
-ALONE = 4.0  # times the neighbours; more than pixels resolve of any spot
-ENDS_OF_TRACKS = 2  # times that the ends of a track are taken off; 4 px vanish so
+CHUNK = 2048  # boxes that are worked on together
 FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
-CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak of a free fit
-REWEIGHTINGS = 2
+CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak
+CLEANINGS = 2  # times that zingers are looked for
 
 
 @dataclass(frozen=True)
@@ -24,167 +21,112 @@ class Spots:
     fits: gaussian.Fits
     flag: np.ndarray
 
+    def __getitem__(self, rows):
+        return Spots(self.fits[rows], self.flag[rows])
 
-def fit_free(boxes, noise, *, box_size, start_width):
-    """Nine-parameter fits of every box; start_width: px.
+    @staticmethod
+    def missing(n):
+        """n spots without a fit."""
+        return Spots(gaussian.Fits.missing(n), np.zeros(n, int))
 
-    Least squares first; then with weights 1/variance of the fitted model, never of the data (two-step weighting,
-    equal to maximum likelihood for scaled Poisson noise when repeated).
-    """
-    flag = _pixel_flags(boxes)
-    rows = np.flatnonzero(np.count_nonzero(boxes.usable, axis=1) >= FEWEST_PIXELS)
-    flag[np.setdiff1d(np.arange(len(boxes)), rows)] |= flags.NOT_FITTED
-    fits = gaussian.Fits.missing(len(boxes))
-    if len(rows):
-        part, part_flag = _fit_free(boxes[rows], noise, box_size, start_width)
-        fits = fits.replaced(rows, part)
-        flag[rows] |= part_flag
-    return Spots(fits, flag)
-
-
-def _fit_free(boxes, noise, box_size, start_width):
-    usable = boxes.usable & ~spikes(boxes, noise)
-    fits, usable = _cleaned(boxes, usable, noise, box_size, start_width)
-    for _ in range(REWEIGHTINGS):
-        weights = usable / noise.variance(gaussian.model(boxes.half, fits))
-        fits = gaussian.fit(boxes, weights, fits.centre, fits.shape)
-    flag = np.where(np.any(boxes.usable & ~usable, axis=1), flags.ZINGER, 0)
-    flag |= np.where(fits.converged, 0, flags.NOT_CONVERGED)
-    flag |= np.where(_enough(boxes, usable, fits.centre), 0, flags.CENTRE)
-    flag |= np.where(_plausible_width(fits, boxes.half), 0, flags.WIDTH)
-    flag |= np.where(np.max(np.abs(fits.centre), axis=1) <= box_size, 0, flags.CENTRE)
-    return fits, flag
+    def replaced(self, rows, other):
+        """A copy with `rows` taken from the spots `other` (len(rows))."""
+        flag = self.flag.copy()
+        flag[rows] = other.flag
+        return Spots(self.fits.replaced(rows, other.fits), flag)
 
 
 def fit_held(boxes, noise, centre, shape):
-    """Amplitude and plane with centre (n, 2), relative to (x0, y0), and shape (n, 3) held; zingers left out."""
-    flag = _pixel_flags(boxes)
-    flag |= np.where(_enough(boxes, boxes.usable, centre), 0, flags.NOT_FITTED)
-    fits = gaussian.Fits.missing(len(boxes))
-    rows = np.flatnonzero(flag & flags.NOT_FITTED == 0)
-    if len(rows):
-        part, found = _fit_held(boxes[rows], noise, centre[rows], shape[rows])
-        fits = fits.replaced(rows, part)
-        flag[rows] |= np.where(found.any(axis=1), flags.ZINGER, 0)
-    return Spots(fits, flag)
+    """Amplitude and plane of every box with centre (n, 2), relative to (x0, y0), and shape (n, 3) held.
+
+    Least squares first, freed of zingers; then with weights 1/variance of the fitted model, never of the data.
+    """
+
+    def evenly(some, which):
+        return gaussfit.fit_linear(some, some.usable.astype(float), centre[which], shape[which])
+
+    def fit(some, which):
+        fits, some = _cleaned(some, which, noise, evenly)
+        fits = gaussfit.fit_linear(some, _weights(some, noise, fits), centre[which], shape[which])
+        return fits, _pixel_flags(some)
+
+    return _in_chunks(boxes, _enough(boxes, centre), fit)
 
 
-def _fit_held(boxes, noise, centre, shape):
-    usable, found = boxes.usable, spikes(boxes, noise)
-    fits = gaussian.fit_linear(boxes, (usable & ~found).astype(float), centre, shape)
-    for _ in range(1 + REWEIGHTINGS):
-        found |= zingers(boxes, usable & ~found, noise, fits)
-        weights = (usable & ~found) / noise.variance(_expected(boxes.half, fits))
-        fits = gaussian.fit_linear(boxes, weights, centre, shape)
-    return fits, found
+def fit_free(boxes, noise, start, *, box_size):
+    """Nine-parameter fits of every box, from the centres, shapes and weights of the fits `start`.
+
+    Two-step weighting: the model of a first, rough fit gives the weights 1/variance of the second. For scaled Poisson
+    noise this is as precise as maximum likelihood, and the weights never come from the data. Boxes whose start is
+    missing (NaN) are not fitted.
+    """
+
+    def roughly(some, which):
+        weights = _weights(some, noise, start[which])
+        return gaussfit.approach(some, weights, start.centre[which], start.shape[which])
+
+    def fit(some, which):
+        fits, some = _cleaned(some, which, noise, roughly)
+        fits = gaussfit.fit(some, _weights(some, noise, fits), fits.centre, fits.shape)
+        return fits, _pixel_flags(some) | _doubts(some, fits, box_size)
+
+    return _in_chunks(boxes, np.isfinite(start.amplitude), fit)
 
 
-def _expected(half, fits):
-    """The model with amplitudes below zero, which no count can have, left out."""
-    return gaussian.model(half, replace(fits, amplitude=np.maximum(fits.amplitude, 0)))
+def _in_chunks(boxes, possible, fit):
+    """Spots of all boxes, those that are `possible` (n,) by `fit(boxes[rows], rows)`, CHUNK at a time."""
+    flag = _pixel_flags(boxes) | np.where(possible, 0, flags.NOT_FITTED)
+    rows = np.flatnonzero(possible)
+    parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+    fits, found = zip(*(fit(boxes[part], part) for part in parts), strict=True) if parts else ((), ())
+    spots = Spots(gaussian.Fits.missing(len(boxes)), flag)
+    if not parts:
+        return spots
+    return spots.replaced(rows, Spots(gaussian.Fits.joined(fits), np.concatenate(found)))
+
+
+def _cleaned(boxes, rows, noise, fit):
+    """Fits by `fit(boxes, rows)` and the boxes, freed of the pixels that neither noise nor the fit explains."""
+    fits = fit(boxes, rows)
+    for _ in range(CLEANINGS):
+        found = zingers(boxes, noise, fits)
+        hit = np.flatnonzero(found.any(axis=1))
+        if not len(hit):
+            break
+        boxes = boxes.without(found)
+        fits = fits.replaced(hit, fit(boxes[hit], rows[hit]))
+    return fits, boxes
+
+
+def _weights(boxes, noise, fits):
+    """1/variance of the model, amplitudes below zero, which no count can have, left out; 0 where not usable."""
+    fits = replace(fits, amplitude=np.maximum(fits.amplitude, 0))
+    return boxes.usable / noise.variance(gaussian.model(boxes.half, fits))
 
 
 def _pixel_flags(boxes):
-    flag = np.where(boxes.outside.any(axis=1), flags.EDGE, 0)
-    flag |= np.where(boxes.ignored.any(axis=1), flags.MASKED, 0)
-    return flag | np.where(boxes.saturated.any(axis=1), flags.SATURATED, 0)
+    reasons = {"EDGE": boxes.outside, "MASKED": boxes.ignored, "SATURATED": boxes.saturated, "ZINGER": boxes.zinger}
+    return sum(np.where(pixels.any(axis=1), flags.REGISTRY[name].bit, 0) for name, pixels in reasons.items())
 
 
-def _enough(boxes, usable, centre):
+def _doubts(boxes, fits, box_size):
+    """Flags of free fits that cannot be trusted."""
+    far = np.max(np.abs(fits.centre), axis=1) > box_size
+    return (
+        np.where(fits.converged, 0, flags.NOT_CONVERGED)
+        | np.where(far | ~_enough(boxes, fits.centre), flags.CENTRE, 0)
+        | np.where(_plausible_width(fits, boxes.half), 0, flags.WIDTH)
+    )
+
+
+def _enough(boxes, centre):
     """True where the box has pixels enough, also under the peak."""
     dx, dy = grid(boxes.half)
     core = (np.abs(dx - centre[:, :1]) < 1.5) & (np.abs(dy - centre[:, 1:]) < 1.5)
-    seen = np.sum(core & usable, axis=1) >= CORE_PIXELS * np.maximum(np.sum(core, axis=1), 1)
-    return seen & (np.count_nonzero(usable, axis=1) >= FEWEST_PIXELS)
+    seen = np.sum(core & boxes.usable, axis=1) >= CORE_PIXELS * np.maximum(np.sum(core, axis=1), 1)
+    return seen & (np.count_nonzero(boxes.usable, axis=1) >= FEWEST_PIXELS)
 
 
 def _plausible_width(fits, half):
     large, small, _ = gaussian.widths(fits.shape)
     return (small > 0.4) & (large < 0.75 * half) & (fits.amplitude > 0)
-
-
-def spikes(boxes, noise):
-    """Pixels that stand alone far above the background, and what is left of a short track without its ends."""
-    level = median(boxes.values, boxes.usable)[:, None]
-    excess, variance = np.where(boxes.usable, boxes.values - level, -np.inf), noise.variance(level)
-    found, rows = np.zeros_like(boxes.usable), np.arange(len(boxes))
-    for _ in range(ENDS_OF_TRACKS):
-        left = np.where(found[rows], -np.inf, excess[rows])
-        alone = _alone(boxes.as_squares(left)).reshape(left.shape)
-        high = np.where(alone, left, 0.0)
-        alone &= outlying(high, variance[rows], noise.gain, ZINGER_THRESHOLD)
-        found[rows] |= alone
-        rows = rows[alone.any(axis=1)]
-    return found
-
-
-def _alone(excess):
-    """True where the excess over the background is above 0 and ALONE times that of all neighbours but one."""
-    first, second = np.full_like(excess, -np.inf), np.zeros_like(excess)
-    for neighbour in _neighbours(excess, constant_values=-np.inf):
-        second = np.maximum(second, np.minimum(first, neighbour))
-        first = np.maximum(first, neighbour)
-    return excess > ALONE * second
-
-
-def _start_centres(boxes, usable, box_size):
-    """The brightest place of the box smoothed by 3 x 3, within `box_size` of the middle, (n, 2)."""
-    excess = boxes.as_squares(usable * (boxes.values - median(boxes.values, boxes.usable)[:, None]))
-    known = boxes.as_squares(usable.astype(float))
-    smooth, number = excess + sum(_neighbours(excess)), known + sum(_neighbours(known))
-    inner = slice(boxes.half - box_size, boxes.half + box_size + 1)
-    smooth = np.where(number > 4, smooth / np.maximum(number, 1), -np.inf)[:, inner, inner]
-    brightest = smooth.reshape(len(boxes), -1).argmax(axis=1)
-    y, x = np.divmod(brightest, 2 * box_size + 1)
-    return np.column_stack([x, y]) - float(box_size)
-
-
-def _cleaned(boxes, usable, noise, box_size, start_width):
-    """Unweighted fits, twice freed of the pixels that neither noise nor the spot's own shape explains."""
-    centre = _start_centres(boxes, usable, box_size)
-    round_spot = gaussian.shape_from_covariance(start_width**2, 0.0, start_width**2)
-    shape = np.tile(round_spot, (len(boxes), 1))
-    fits = gaussian.fit(boxes, usable.astype(float), centre, shape)
-    for _ in range(2):
-        found = zingers(boxes, usable, noise, fits)
-        hit = np.flatnonzero(found.any(axis=1))
-        if not len(hit):
-            break
-        usable = usable & ~found
-        part = boxes[hit]
-        refit = gaussian.fit(part, usable[hit].astype(float), _start_centres(part, usable[hit], box_size), shape[hit])
-        fits = fits.replaced(hit, refit)
-    return fits, usable
-
-
-def zingers(boxes, usable, noise, fits):
-    """Usable pixels (n, side^2) that stand alone against the model: hit by something else than an electron of the spot.
-
-    The residual is beyond noise and MODEL_TOLERANCE of the peak, and ALONE times that of the middle one of the eight
-    neighbours: where a real spot is not Gaussian, whole groups of neighbours deviate alike and all are kept.
-    """
-    expected = gaussian.model(boxes.half, fits)
-    peak = expected - gaussian.plane(boxes.half, fits.plane)
-    residual = np.where(usable, boxes.values - expected, 0.0)
-    variance = noise.variance(expected) + (MODEL_TOLERANCE * peak) ** 2
-    found = usable & outlying(residual, variance, noise.gain, ZINGER_THRESHOLD)
-    rows = np.flatnonzero(found.any(axis=1))
-    if len(rows):
-        size = boxes.as_squares(np.where(usable[rows], np.abs(residual[rows]), np.inf))
-        middle = _middle(np.stack(list(_neighbours(size, mode="edge")))).reshape(len(rows), -1)
-        found[rows] &= np.abs(residual[rows]) > ALONE * middle
-    return found
-
-
-def _middle(sizes):
-    """The middle one (the upper of two) along the first axis of those that are finite; infinite where none is."""
-    half = np.count_nonzero(np.isfinite(sizes), axis=0, keepdims=True) // 2
-    return np.take_along_axis(np.sort(sizes, axis=0), half, axis=0)[0]
-
-
-def _neighbours(squares, **padding):
-    """The eight arrays of neighbours of the pixels of (n, side, side); beyond the edge after np.pad, by default 0."""
-    n = squares.shape[-1]
-    padded = np.pad(squares, ((0, 0), (1, 1), (1, 1)), **padding)
-    for j, i in ((j, i) for j in range(3) for i in range(3) if (i, j) != (1, 1)):
-        yield padded[:, j : j + n, i : i + n]

@@ -1,0 +1,106 @@
+"""Held and free fits at the points of a lattice, kept from one lattice to the next where nothing has changed."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .boxes import Boxes, away_from_neighbours, cut, nearest_pixels
+from .noise import Noise
+from .spots import Spots, fit_free, fit_held
+from .zingers import spikes
+
+CLEAR = 9.0  # volume over its standard deviation with held shape; about 6 in a free fit, which then determines all
+SAME_PLACE = 0.02  # px; a held fit does not notice it
+SAME_SHAPE = 0.02  # of the width; nor this
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Fits at n points with miller (n, 2); positions (n, 2) and shapes (n, 3) are those that `held` was held at.
+
+    free: the free fits, missing where the held one is not clear; fresh: number of points measured anew.
+    """
+
+    noise: Noise
+    miller: np.ndarray
+    boxes: Boxes
+    positions: np.ndarray
+    shapes: np.ndarray
+    held: Spots
+    free: Spots
+    fresh: int
+
+    @property
+    def clear(self):
+        """True where the spot determines its centre and shape, (n,).
+
+        Decided by the fit with held shape: as its volume is the more precise one and its error uncorrelated with what a
+        free fit adds to it (Hausman 1978), the choice between the two biases neither.
+        """
+        return self.held.fits.significance >= CLEAR
+
+    def at(self, miller, centre, image, lattice, parameters):
+        """The measurement of other points in boxes round other pixels `centre`: boxes, and no fits, where new."""
+        source = self._rows_of(miller, centre)
+        new = np.flatnonzero(source < 0)
+        boxes, held, free = (part[source] for part in (self.boxes, self.held, self.free))
+        positions, shapes = self.positions[source], self.shapes[source]
+        positions[new], nothing = np.nan, Spots.missing(len(new))
+        if len(new):
+            boxes = boxes.replaced(new, own_boxes(image, miller[new], centre[new], lattice, self.noise, parameters))
+        held, free = held.replaced(new, nothing), free.replaced(new, nothing)
+        return Measurement(self.noise, miller, boxes, positions, shapes, held, free, len(new))
+
+    def _rows_of(self, miller, centre):
+        """The row (n,) of this measurement with the same index and box, -1 where there is none."""
+        names = ("h", "k", "x", "y")
+        new, old = (
+            np.column_stack(pair).astype(np.int64).view([(name, np.int64) for name in names]).ravel()
+            for pair in ((miller, centre), (self.miller, self.boxes.centre))
+        )
+        source = np.full(len(miller), -1)
+        _, rows, old_rows = np.intersect1d(new, old, assume_unique=True, return_indices=True)
+        source[rows] = old_rows
+        return source
+
+
+def measure(image, miller, lattice, profile, noise, parameters, before=None):
+    """Measurement of points `miller` (n, 2) on a lattice; what `before` measured alike with the same noise is kept."""
+    positions = lattice.position(miller)
+    shapes, centre = profile.shape_at(positions), nearest_pixels(positions)
+    if before is None or before.noise != noise:
+        boxes = own_boxes(image, miller, centre, lattice, noise, parameters)
+        held = fit_held(boxes, noise, positions - centre, shapes)
+        free = Spots.missing(len(miller))
+        return _with_free_fits(
+            Measurement(noise, miller, boxes, positions, shapes, held, free, len(miller)), parameters
+        )
+    now = before.at(miller, centre, image, lattice, parameters)
+    stale = ~(_alike(now.positions, positions, SAME_PLACE) & _alike(now.shapes, shapes, SAME_SHAPE))
+    rows = np.flatnonzero(stale)
+    held = now.held.replaced(rows, fit_held(now.boxes[rows], noise, (positions - centre)[rows], shapes[rows]))
+    positions, shapes = (
+        np.where(stale[:, None], new, old) for new, old in ((positions, now.positions), (shapes, now.shapes))
+    )
+    return _with_free_fits(replace(now, positions=positions, shapes=shapes, held=held, fresh=len(rows)), parameters)
+
+
+def _with_free_fits(measurement, parameters):
+    """The measurement with free fits of those clear points that have none."""
+    rows = np.flatnonzero(measurement.clear & np.isnan(measurement.free.fits.amplitude))
+    boxes, start = measurement.boxes[rows], measurement.held.fits[rows]
+    fits = fit_free(boxes, measurement.noise, start, box_size=parameters.box_size)
+    return replace(measurement, free=measurement.free.replaced(rows, fits))
+
+
+def _alike(old, new, tolerance):
+    """True for rows (n,) that differ by less than `tolerance`; rows with NaN are unlike all."""
+    return np.max(np.abs(new - old), axis=1) < tolerance
+
+
+def own_boxes(image, miller, centre, lattice, noise, parameters):
+    """Boxes to fit a spot in: without spikes and without the pixels that belong to the neighbouring spots."""
+    distance = min(parameters.box_size, lattice.spacing / 2)
+    boxes = cut(image, centre, parameters.half)
+    boxes = boxes.restricted(away_from_neighbours(boxes.half, miller, centre, lattice, distance))
+    return boxes.without(spikes(boxes, noise))
