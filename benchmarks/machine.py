@@ -1,0 +1,20 @@
+"""One BLAS thread for what imports this before numpy and for all it starts; where and when figures were measured."""
+
+import os
+import platform
+from datetime import date
+
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when numpy is imported
+    os.environ[variable] = "1"
+
+
+def described():
+    """Date, versions, kind of machine and load."""
+    import numpy
+    import scipy
+
+    import ed2d
+
+    versions = f"ed2d {ed2d.__version__}, Python {platform.python_version()}, numpy {numpy.__version__}"
+    machine = f"{os.cpu_count()} {platform.machine()} cores, load {os.getloadavg()[0]:.1f}"
+    return f"{date.today()}, {versions}, scipy {scipy.__version__}, {machine}"
