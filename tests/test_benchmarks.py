@@ -1,0 +1,93 @@
+"""The benchmarks run and print their tables; the program they compare with has right derivatives and a right bound."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+LIBRARY = BENCHMARKS.parent / "workflow/scripts"
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """The modules `population` and `rival` of the benchmarks."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import population
+    import rival
+
+    return population, rival
+
+
+def tables(script):
+    """The tables that a quick run prints, each as a header and its rows of cells."""
+    command = [sys.executable, BENCHMARKS / script, "--quick", "--runs", "1"]
+    environment = os.environ | {"PYTHONPATH": str(LIBRARY)}
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout
+    found = re.findall(r"^(\|.*\|)\n\|[-|]+\|\n((?:\|.*\|\n)+)", printed, re.MULTILINE)
+    return [(cells(header), [cells(row) for row in rows.splitlines()]) for header, rows in found]
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def numbers(rows, first):
+    """All numbers of the cells from column `first` on."""
+    return np.array([[float(NUMBER.search(cell)[0]) for cell in row[first:] if cell != "-"] for row in rows])
+
+
+def test_bench_fit_prints_rates_and_errors():
+    speed, own, free = tables("bench_fit.py")
+    assert [row[0] for row in speed[1]] == ["strong", "mixed"]
+    assert np.all(numbers(speed[1], 1)[:, [0, 2, 3, 4, 5]] > 0)
+    bins = ["3-6", "6-15", "15-40", ">40"]
+    for (header, rows), wanted in ((own, bins), (free, bins[:2])):
+        assert {len(row) for row in rows} == {len(header)}
+        assert [row[header.index("I/sigma")] for row in rows] == wanted * 7
+
+
+def test_bench_job_prints_every_part():
+    (header, (row,)), (_, (whole,)) = tables("bench_job.py")
+    seconds = dict(zip(header, row, strict=True))
+    parts = [float(seconds[name]) for name in ("start-up", "imports", "read", "fit", "refine", "write", "rest")]
+    assert all(part >= 0 for part in parts) and min(float(seconds[name]) for name in ("imports", "fit")) > 0
+    assert sum(parts) == pytest.approx(float(seconds["total"]), abs=0.04)  # each is rounded to 0.01 s
+    assert float(seconds["peak MB"]) > 0 and np.all(numbers([whole], 1) > 0)
+
+
+def test_both_derivatives_are_those_of_the_model(modules):
+    population, rival = modules
+    truth, step = population.draw(4, peaks=(10.0, 100.0), seed=1).truth, 1e-5
+    shifted = [population.model(truth + step * unit) - population.model(truth - step * unit) for unit in np.eye(9)]
+    analytic = population.jacobian(truth)
+    np.testing.assert_allclose(analytic, np.stack(shifted, axis=-1) / (2 * step), atol=1e-6)
+    pixels = population.X, population.Y
+    for row, parameters in enumerate(truth):
+        np.testing.assert_allclose(rival._jacobian(pixels, *parameters), analytic[row], atol=1e-10)
+        np.testing.assert_allclose(rival._model(pixels, *parameters), population.model(truth)[row], atol=1e-10)
+
+
+def test_the_bound_is_the_known_one_of_a_lone_gaussian(modules):
+    """With much background b the variance of the centre is 2 b / (pi A^2) along each axis, for a round spot."""
+    population, _ = modules
+    spot = np.array([[0.01, 0.0, 0.0, 2.0, 2.0 - 1e-6, 0.3, 1e4, 0.0, 0.0]])
+    expected = population.model(spot)
+    drawn = population.Population(population.Camera(), spot, expected, expected, np.ones(expected.shape, bool))
+    centre, _ = population.bound(drawn)
+    known = np.sqrt(2 * 1e4 / np.pi) / 0.01
+    assert centre[0, 0] == pytest.approx(centre[0, 1], rel=1e-3)
+    assert known < centre[0, 0] < 1.1 * known  # the slope of the background takes a little
+
+
+def test_the_rival_finds_a_strong_spot(modules):
+    population, rival = modules
+    drawn = population.draw(20, peaks=(2000.0, 3000.0), seed=1)
+    found = np.array([rival.fit_one(*box) for box in zip(drawn.counts, drawn.usable, strict=True)])
+    centre, _ = population.bound(drawn)
+    assert np.all(np.abs(found[:, 1:3] - drawn.truth[:, 1:3]) < 6 * centre)
