@@ -13,12 +13,14 @@ import numpy as np
 import rival
 from population import HALF, SIDE, Camera, bound, draw
 
-from ed2d import flags, gaussian
+from ed2d import gaussfit, gaussian
 from ed2d.boxes import cut
-from ed2d.extraction import HELD, WEAKEST_FREE_FIT
+from ed2d.extraction import REPLACED
 from ed2d.image import Image
+from ed2d.measurement import CLEAR
 from ed2d.noise import Noise
 from ed2d.spots import fit_free, fit_held
+from ed2d.zingers import spikes
 
 BOX_SIZE = 6  # px; with BoxGrowAmount 1 and BackgroundRimSize 2 the boxes are 19 x 19
 POSITION_ERROR, WIDTH_ERROR = 0.05, 0.03  # px, relative: what a held fit is given is so far from the truth
@@ -26,7 +28,6 @@ ACROSS = 50  # boxes side by side in the mosaic
 COUNTS = Camera(gain=1.0, read_noise=0.0, offset=0.0)
 CAMERA = Camera(gain=5.0, read_noise=10.0, offset=100.0)
 BINS = ((3, 6), (6, 15), (15, 40), (40, 1000))
-HELD_BINS = BINS[:2]  # where extraction holds some
 SPEED = """| population | curve_fit /s | gave up, ran away % | bare fits /s | ratio | all on /s | ratio | held % |
 |---|---|---|---|---|---|---|---|"""
 ERRORS = """| gain, read noise | e/px | I/sigma | held, none, far % | centre | volume | bias | pull mean | pull width |
@@ -58,13 +59,15 @@ def neighbourhood(population, seed=2):
 
 
 def measure(image, middle, noise, centre, shape):
-    """What extraction does with the boxes of one image: (free fits, final fits, rows that were held)."""
+    """What extraction does with the boxes of one image: (fits, rows that were held)."""
     boxes = cut(image, middle, HALF)
-    spots = fit_free(boxes, noise, box_size=BOX_SIZE, start_width=rival.START_WIDTH)
-    flag = spots.flag | np.where(spots.fits.significance < WEAKEST_FREE_FIT, flags.WEAK, 0)
-    rows = np.flatnonzero(flag & HELD)
-    held = fit_held(boxes[rows], noise, centre[rows], shape[rows])
-    return spots.fits, spots.fits.replaced(rows, held.fits), rows
+    boxes = boxes.without(spikes(boxes, noise))
+    held = fit_held(boxes, noise, centre, shape)
+    clear = np.flatnonzero(held.fits.significance >= CLEAR)
+    free = fit_free(boxes[clear], noise, held.fits[clear], box_size=BOX_SIZE)
+    good = free.flag & REPLACED == 0
+    fits = held.fits.replaced(clear[good], free.fits[good])
+    return fits, np.setdiff1d(np.arange(len(boxes)), clear[good])
 
 
 def bare(image, middle):
@@ -73,7 +76,7 @@ def bare(image, middle):
     top = np.where(boxes.usable, boxes.values, -np.inf).argmax(axis=1)
     start = np.column_stack([top % SIDE, top // SIDE]) - float(HALF)
     shape = gaussian.shape_from_covariance(rival.START_WIDTH**2, 0.0, rival.START_WIDTH**2)
-    return gaussian.fit(boxes, boxes.usable.astype(float), start, np.tile(shape, (len(boxes), 1)))
+    return gaussfit.fit(boxes, boxes.usable.astype(float), start, np.tile(shape, (len(boxes), 1)))
 
 
 def noise_of(camera):
@@ -92,7 +95,7 @@ def speed(peaks, *, runs, boxes, rivals):
     population = draw(boxes, peaks=peaks, seed=1, **rival.DEFECTS)
     image, middle = mosaic(population)
     job = (image, middle, noise_of(population.camera), *neighbourhood(population))
-    held = len(measure(*job)[2]) / boxes
+    held = len(measure(*job)[1]) / boxes
     figures = []
     for _ in range(runs):
         scipy, failed, runaway = rival.rate(population[:rivals])
@@ -111,16 +114,15 @@ def binned(each, seed, **kind):
 
 
 def errors(population, centre_bound, volume_bound):
-    """For every bin one row of free fits and one of final fits, as lists of numbers."""
+    """One row of numbers for every bin."""
     image, middle = mosaic(population)
-    free, final, held = measure(image, middle, noise_of(population.camera), *neighbourhood(population))
+    fits, held = measure(image, middle, noise_of(population.camera), *neighbourhood(population))
     is_held = np.zeros(len(population), bool)
     is_held[held] = True
-    rows, last = {"free": [], "own": []}, 0
+    rows, last = [], 0
     for centre, volume in zip(centre_bound, volume_bound, strict=True):
         part, last = slice(last, last + len(volume)), last + len(volume)
-        for kind, fits, given in (("free", free, np.zeros_like(is_held)), ("own", final, is_held)):
-            rows[kind].append(_row(fits[part], population[part], given[part], centre, volume))
+        rows.append(_row(fits[part], population[part], is_held[part], centre, volume))
     return rows
 
 
@@ -155,18 +157,14 @@ def print_speed(arguments):
 def print_errors(arguments):
     each = 20 if arguments.quick else 2500
     cases = [{"camera": camera, "background": b} for camera in (COUNTS, CAMERA) for b in (0.5, 5.0, 50.0)]
-    tables = {"own": [], "free": []}
+    print(f"\n{ERRORS}")
     for seed, case in enumerate([*cases, cases[4] | {"zingers": 1.0}], start=10):
         population, *bounds = binned(each, seed, **case)
         label = f"{case['camera'].gain:g}, {case['camera'].read_noise:g} | {case['background']:g}"
         label += ", zinger" if "zingers" in case else ""
-        for kind, rows in errors(population, *bounds).items():
-            for (low, high), row in zip(BINS if kind == "own" else HELD_BINS, rows, strict=False):
-                clarity = f"{low}-{high}" if high < BINS[-1][1] else f">{low}"
-                tables[kind].append(f"| {label} | {clarity} " + error_cells(row))
-    titles = {"own": "As extraction does it", "free": "Free fits, also of what extraction holds"}
-    for kind, title in titles.items():
-        print(f"\n{title}:\n\n{ERRORS}", *tables[kind], sep="\n")
+        for (low, high), row in zip(BINS, errors(population, *bounds), strict=True):
+            clarity = f"{low}-{high}" if high < BINS[-1][1] else f">{low}"
+            print(f"| {label} | {clarity} " + error_cells(row), flush=True)
 
 
 def error_cells(row):

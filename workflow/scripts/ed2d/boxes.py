@@ -5,13 +5,15 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+CHUNK = 1024  # boxes that are worked on together
+
 
 @dataclass(frozen=True)
 class Boxes:
     """n boxes of side 2 half + 1, flattened row by row.
 
-    centre (n, 2): pixel (x0, y0); values (n, side^2): counts, 0 where not usable; usable (n, side^2): bool;
-    outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable.
+    centre (n, 2): pixel (x0, y0); values (n, side^2): counts in the number type of the image, 0 where not usable;
+    usable (n, side^2): bool; outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable.
     """
 
     half: int
@@ -29,16 +31,18 @@ class Boxes:
     def __getitem__(self, rows):
         return Boxes(self.half, *(getattr(self, field.name)[rows] for field in fields(self)[1:]))
 
-    def replaced(self, rows, other):
-        """A copy with `rows` taken from the boxes `other` (len(rows))."""
-        arrays = {field.name: getattr(self, field.name).copy() for field in fields(self)[1:]}
+    def replaced(self, rows, other, source=slice(None)):
+        """A copy, of the rows `source` if these are given, with `rows` taken from the boxes `other` (len(rows))."""
+        arrays = {field.name: np.array(getattr(self, field.name)[source]) for field in fields(self)[1:]}
         for name, array in arrays.items():
             array[rows] = getattr(other, name)
         return replace(self, **arrays)
 
     def restricted(self, allowed):
         """The boxes with only the pixels `allowed` (n, side^2) usable."""
-        return replace(self, usable=self.usable & allowed, values=np.where(allowed, self.values, 0.0))
+        return replace(
+            self, usable=self.usable & allowed, values=np.where(allowed, self.values, self.values.dtype.type(0))
+        )
 
     def without(self, zinger):
         """The boxes less pixels (n, side^2) that something else than an electron of the spot has hit."""
@@ -51,6 +55,11 @@ class Boxes:
     def as_squares(self, pixels):
         """An (n, side^2) array as (n, side, side)."""
         return pixels.reshape(-1, self.side, self.side)
+
+
+def chunks(n):
+    """Slices of at most CHUNK of n rows, so that what is computed for boxes takes little memory."""
+    return [slice(first, min(first + CHUNK, n)) for first in range(0, n, CHUNK)]
 
 
 def grid(half):
@@ -78,8 +87,8 @@ def cut(image, centre, half):
     )
     saturated &= ~ignored
     usable = ~(outside | ignored | saturated)
-    values = np.where(usable, data, 0).astype(float)
-    return Boxes(half, centre, values, usable, outside, ignored, saturated, np.zeros_like(usable))
+    data[~usable] = 0
+    return Boxes(half, centre, data, usable, outside, ignored, saturated, np.zeros_like(usable))
 
 
 def _windows(array, centre, half, beyond):

@@ -8,7 +8,7 @@ from .refine import refine
 
 FIRST_POINTS = 60  # lattice points inside the first circle
 GROWTH = 1.5  # of the radius from one circle to the next
-MOST_POINTS = 1000  # looked at in a ring; more tell nothing new
+MOST_POINTS = 500  # looked at in a ring; more tell nothing new
 FARTHEST = 0.4  # of the distance to the neighbours: how far from its point a spot may be in the first circle
 CLEAR = 6.0  # significance of the peaks that count
 

@@ -43,12 +43,13 @@ class Measurement:
         """The measurement of other points in boxes round other pixels `centre`: boxes, and no fits, where new."""
         source = self._rows_of(miller, centre)
         new = np.flatnonzero(source < 0)
-        boxes, held, free = (part[source] for part in (self.boxes, self.held, self.free))
+        if np.array_equal(source, np.arange(len(self.miller))):
+            return self
         positions, shapes = self.positions[source], self.shapes[source]
-        positions[new], nothing = np.nan, Spots.missing(len(new))
-        if len(new):
-            boxes = boxes.replaced(new, own_boxes(image, miller[new], centre[new], lattice, self.noise, parameters))
-        held, free = held.replaced(new, nothing), free.replaced(new, nothing)
+        positions[new] = np.nan
+        boxes = own_boxes(image, miller[new], centre[new], lattice, self.noise, parameters)
+        boxes = self.boxes.replaced(new, boxes, source)
+        held, free = (part[source].replaced(new, Spots.missing(len(new))) for part in (self.held, self.free))
         return Measurement(self.noise, miller, boxes, positions, shapes, held, free, len(new))
 
     def _rows_of(self, miller, centre):
@@ -78,7 +79,7 @@ def measure(image, miller, lattice, profile, noise, parameters, before=None):
     now = before.at(miller, centre, image, lattice, parameters)
     stale = ~(_alike(now.positions, positions, SAME_PLACE) & _alike(now.shapes, shapes, SAME_SHAPE))
     rows = np.flatnonzero(stale)
-    held = now.held.replaced(rows, fit_held(now.boxes[rows], noise, (positions - centre)[rows], shapes[rows]))
+    held = now.held.replaced(rows, fit_held(now.boxes, noise, positions - centre, shapes, rows))
     positions, shapes = (
         np.where(stale[:, None], new, old) for new, old in ((positions, now.positions), (shapes, now.shapes))
     )
@@ -88,8 +89,8 @@ def measure(image, miller, lattice, profile, noise, parameters, before=None):
 def _with_free_fits(measurement, parameters):
     """The measurement with free fits of those clear points that have none."""
     rows = np.flatnonzero(measurement.clear & np.isnan(measurement.free.fits.amplitude))
-    boxes, start = measurement.boxes[rows], measurement.held.fits[rows]
-    fits = fit_free(boxes, measurement.noise, start, box_size=parameters.box_size)
+    start = measurement.held.fits
+    fits = fit_free(measurement.boxes, measurement.noise, start, box_size=parameters.box_size, rows=rows)
     return replace(measurement, free=measurement.free.replaced(rows, fits))
 
 

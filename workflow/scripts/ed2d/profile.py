@@ -8,7 +8,7 @@ from .gaussian import covariance_from_shape, shape_from_covariance
 from .polynomials import monomials
 
 BASES = {"constant": 3, "radial": 5, "radial quartic": 7, "quadratic": 20}  # and their numbers of coefficients
-FEWEST_SPOTS = 3
+FEWEST_SPOTS, MOST_SPOTS = 3, 1500  # that teach; of more the most significant
 NARROWEST = 0.4  # px, the smallest width of a spot that pixels can resolve
 START_SCATTER, LEAST_SCATTER = 0.1, 0.01  # of the width: scatter of the spots about the profile
 MEDIAN_CHI2 = 2.366  # of three degrees of freedom
@@ -85,6 +85,8 @@ def learn(positions, shapes, significance, *, default):
     criterion (Schwarz 1978) that the number of spots allows; with fewer than three spots the profile is `default`,
     which also gives origin, scale and bounds.
     """
+    chosen = np.argsort(-significance, kind="stable")[:MOST_SPOTS]
+    positions, shapes, significance = positions[chosen], shapes[chosen], significance[chosen]
     allowed = [basis for basis, terms in BASES.items() if len(positions) >= max(FEWEST_SPOTS, terms)]
     if not allowed:
         return default

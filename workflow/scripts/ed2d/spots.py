@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import flags, gaussfit, gaussian
-from .boxes import grid
+from .boxes import chunks, grid
 from .zingers import zingers
 
-CHUNK = 2048  # boxes that are worked on together
 FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
 CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak
 CLEANINGS = 2  # times that zingers are looked for
@@ -29,6 +28,12 @@ class Spots:
         """n spots without a fit."""
         return Spots(gaussian.Fits.missing(n), np.zeros(n, int))
 
+    @staticmethod
+    def joined(parts):
+        """The spots of several parts, one after the other."""
+        fits = gaussian.Fits.joined([gaussian.Fits.missing(0), *(part.fits for part in parts)])
+        return Spots(fits, np.concatenate([np.zeros(0, int), *(part.flag for part in parts)]))
+
     def replaced(self, rows, other):
         """A copy with `rows` taken from the spots `other` (len(rows))."""
         flag = self.flag.copy()
@@ -36,10 +41,11 @@ class Spots:
         return Spots(self.fits.replaced(rows, other.fits), flag)
 
 
-def fit_held(boxes, noise, centre, shape):
-    """Amplitude and plane of every box with centre (n, 2), relative to (x0, y0), and shape (n, 3) held.
+def fit_held(boxes, noise, centre, shape, rows=None):
+    """Amplitude and plane of boxes with centre (n, 2), relative to (x0, y0), and shape (n, 3) held.
 
-    Least squares first, freed of zingers; then with weights 1/variance of the fitted model, never of the data.
+    rows (m,): the boxes to fit, by default all; the result has as many rows. Least squares first, freed of zingers;
+    then with weights 1/variance of the fitted model, never of the data.
     """
 
     def evenly(some, which):
@@ -50,15 +56,15 @@ def fit_held(boxes, noise, centre, shape):
         fits = gaussfit.fit_linear(some, _weights(some, noise, fits), centre[which], shape[which])
         return fits, _pixel_flags(some)
 
-    return _in_chunks(boxes, _enough(boxes, centre), fit)
+    return _in_chunks(boxes, rows, lambda some, which: _enough(some, centre[which]), fit)
 
 
-def fit_free(boxes, noise, start, *, box_size):
-    """Nine-parameter fits of every box, from the centres, shapes and weights of the fits `start`.
+def fit_free(boxes, noise, start, *, box_size, rows=None):
+    """Nine-parameter fits of boxes, from the centres, shapes and weights of the fits `start` (n).
 
-    Two-step weighting: the model of a first, rough fit gives the weights 1/variance of the second. For scaled Poisson
-    noise this is as precise as maximum likelihood, and the weights never come from the data. Boxes whose start is
-    missing (NaN) are not fitted.
+    rows (m,): the boxes to fit, by default all; the result has as many rows. Two-step weighting: the model of a first,
+    rough fit gives the weights 1/variance of the second. For scaled Poisson noise this is as precise as maximum
+    likelihood, and the weights never come from the data. Boxes whose start is missing (NaN) are not fitted.
     """
 
     def roughly(some, which):
@@ -70,31 +76,36 @@ def fit_free(boxes, noise, start, *, box_size):
         fits = gaussfit.fit(some, _weights(some, noise, fits), fits.centre, fits.shape)
         return fits, _pixel_flags(some) | _doubts(some, fits, box_size)
 
-    return _in_chunks(boxes, np.isfinite(start.amplitude), fit)
+    return _in_chunks(boxes, rows, lambda _, which: np.isfinite(start.amplitude[which]), fit)
 
 
-def _in_chunks(boxes, possible, fit):
-    """Spots of all boxes, those that are `possible` (n,) by `fit(boxes[rows], rows)`, CHUNK at a time."""
-    flag = _pixel_flags(boxes) | np.where(possible, 0, flags.NOT_FITTED)
-    rows = np.flatnonzero(possible)
-    parts = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
-    fits, found = zip(*(fit(boxes[part], part) for part in parts), strict=True) if parts else ((), ())
-    spots = Spots(gaussian.Fits.missing(len(boxes)), flag)
-    if not parts:
-        return spots
-    return spots.replaced(rows, Spots(gaussian.Fits.joined(fits), np.concatenate(found)))
+def _in_chunks(boxes, rows, possible, fit):
+    """Spots (m) of the boxes `rows` by `fit(boxes[part], part)`, some at a time, where `possible` says so."""
+    rows = np.arange(len(boxes)) if rows is None else rows
+    return Spots.joined([_of_chunk(boxes[rows[part]], rows[part], possible, fit) for part in chunks(len(rows))])
+
+
+def _of_chunk(boxes, rows, possible, fit):
+    can = possible(boxes, rows)
+    if can.all():
+        return Spots(*fit(boxes, rows))
+    missing = replace(Spots.missing(len(rows)), flag=_pixel_flags(boxes) | flags.NOT_FITTED)
+    which = np.flatnonzero(can)
+    return missing.replaced(which, Spots(*fit(boxes[which], rows[which]))) if len(which) else missing
 
 
 def _cleaned(boxes, rows, noise, fit):
     """Fits by `fit(boxes, rows)` and the boxes, freed of the pixels that neither noise nor the fit explains."""
-    fits = fit(boxes, rows)
+    fits, doubtful = fit(boxes, rows), np.arange(len(boxes))
     for _ in range(CLEANINGS):
-        found = zingers(boxes, noise, fits)
-        hit = np.flatnonzero(found.any(axis=1))
-        if not len(hit):
+        found = zingers(boxes[doubtful], noise, fits[doubtful])
+        hit = found.any(axis=1)
+        doubtful = doubtful[hit]
+        if not len(doubtful):
             break
-        boxes = boxes.without(found)
-        fits = fits.replaced(hit, fit(boxes[hit], rows[hit]))
+        clean = boxes[doubtful].without(found[hit])
+        boxes = boxes.replaced(doubtful, clean)
+        fits = fits.replaced(doubtful, fit(clean, rows[doubtful]))
     return fits, boxes
 
 
