@@ -1,8 +1,13 @@
 """A rough lattice made right from the centre outward, by the clear peaks near its points."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from .image import Image
 from .lattice import predict
+from .noise import Noise
+from .parameters import Parameters
 from .peaks import look
 from .refine import refine
 
@@ -11,37 +16,57 @@ GROWTH = 1.5  # of the radius from one circle to the next
 MOST_POINTS = 500  # looked at in a ring; more tell nothing new
 FARTHEST = 0.4  # of the distance to the neighbours: how far from its point a spot may be in the first circle
 CLEAR = 6.0  # significance of the peaks that count
+NEAR = 0.35  # of the reach; chance puts a tenth of the peaks so near
 
 
 def grow(image, lattice, noise, parameters):
     """The lattice that the clear peaks of the whole image support, or as much of `lattice` as they say nothing of.
 
     Points in growing circles about the origin are looked at where the lattice, refined within the circle before,
-    predicts them; so a lattice whose far spots are off by more than a box still converges. The first circle is looked
-    at once more, before, as far round each point as its neighbours leave room: so the origin may be off as well.
+    predicts them; so a lattice whose far spots are off by more than a box still converges. Before, the first circle is
+    looked at as far round each point as its neighbours leave room: the origin may be off as well. What this gives is
+    taken where more peaks lie on it.
     """
     room = int(FARTHEST * lattice.square_spacing)
     reach = max(1, min(parameters.box_size, room))
     inner, outer = 0.0, np.sqrt(FIRST_POINTS / np.pi * abs(np.linalg.det(lattice.basis)))
-    found = _clear(image, lattice, noise, parameters, (inner, outer), max(reach, room))
-    lattice, found = _refined(lattice, *found), None
+    looks = Looks(image, noise, parameters)
+    if room > reach:
+        moved = _refined(lattice, *looks.clear(lattice, (inner, outer), room))
+        lattice = max(lattice, moved, key=lambda one: looks.support(one, (inner, outer), reach))
+    found = []
     while inner < np.hypot(*image.shape):
-        ring = _clear(image, lattice, noise, parameters, (inner, outer), reach)
-        found = ring if found is None else tuple(np.concatenate(pair) for pair in zip(found, ring, strict=True))
-        lattice = _refined(lattice, *found)
+        found.append(looks.clear(lattice, (inner, outer), reach))
+        lattice = _refined(lattice, *(np.concatenate(column) for column in zip(*found, strict=True)))
         inner, outer = outer, GROWTH * outer
     return lattice
 
 
-def _clear(image, lattice, noise, parameters, ring, reach):
-    """Miller indices, observed positions and their variances (n, 2) of the clear peaks between two radii, px."""
-    miller = predict(lattice, shape=image.shape, min_radius=parameters.min_radius, max_radius=parameters.max_radius)
-    distance = np.linalg.norm(miller @ lattice.basis, axis=1)
-    miller = miller[(distance > ring[0]) & (distance <= ring[1])]
-    miller = miller[:: 1 + len(miller) // MOST_POINTS]
-    peaks = look(image, lattice.position(miller), noise, reach=reach, width=parameters.expected_width)
-    clear = peaks.significance > CLEAR
-    return miller[clear], peaks.observed[clear], peaks.variance[clear]
+@dataclass(frozen=True)
+class Looks:
+    """Quick looks at the points of lattices on one image."""
+
+    image: Image
+    noise: Noise
+    parameters: Parameters
+
+    def clear(self, lattice, ring, reach):
+        """Miller indices, observed positions and their variances (n, 2) of the clear peaks between two radii, px."""
+        limits = {"min_radius": self.parameters.min_radius, "max_radius": self.parameters.max_radius}
+        miller = predict(lattice, shape=self.image.shape, **limits)
+        distance = np.linalg.norm(miller @ lattice.basis, axis=1)
+        miller = miller[(distance > ring[0]) & (distance <= ring[1])]
+        miller = miller[:: 1 + len(miller) // MOST_POINTS]
+        width = self.parameters.expected_width
+        peaks = look(self.image, lattice.position(miller), self.noise, reach=reach, width=width)
+        clear = peaks.significance > CLEAR
+        return miller[clear], peaks.observed[clear], peaks.variance[clear]
+
+    def support(self, lattice, ring, reach):
+        """Number of clear peaks near their points less those that are not."""
+        miller, observed, _ = self.clear(lattice, ring, reach)
+        near = np.linalg.norm(observed - lattice.position(miller), axis=1) < NEAR * reach
+        return np.sum(near) - np.sum(~near)
 
 
 def _refined(lattice, miller, observed, variance):

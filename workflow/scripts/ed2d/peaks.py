@@ -4,12 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .boxes import cut, grid, median, nearest_pixels
+from .boxes import cut, grid, nearest_pixels
+from .zingers import spikes
 
 SMALLEST_WIDTH = 1.0  # px
-SMOOTHING, CENTROID = 0.6, 2.0  # widths: half-sizes of the windows that smooth and that the centroid is taken of
-LARGEST_SHARE = 0.7  # of the smoothed flux in one pixel; a spot has less there, a zinger all
-SYSTEMATIC = 0.1  # px; error of a centroid in a cut window
+PEAK, SPOT, RING = (
+    0.6,
+    2.0,
+    3.5,
+)  # widths: half-sizes of the squares of the peak, of the spot, of the background round it
+LEAST_KNOWN = 0.5  # of a square must be usable
+CENTRINGS = 3  # times that the square of the centroid is moved
+SYSTEMATIC = 0.1  # px; error of a centroid in a square that is cut
 
 
 @dataclass(frozen=True)
@@ -22,36 +28,47 @@ class Peaks:
 
 
 def look(image, positions, noise, *, reach, width):
-    """The brightest places within `reach` px (square) of positions (n, 2), for spots of about `width` px.
+    """The places within `reach` px (square) of positions (n, 2) that stand out most, for spots of about `width` px.
 
-    A pixel alone, or a place without pixels enough, has significance 0.
+    What stands out is the mean of a small square less that of the ring round the spot; spikes are left out. A place
+    without pixels enough has significance 0.
     """
-    smoothing, half = (max(1, round(widths * max(width, SMALLEST_WIDTH))) for widths in (SMOOTHING, CENTROID))
-    boxes = cut(image, nearest_pixels(positions), reach + max(half, smoothing))
-    level = median(boxes.values, boxes.usable)
-    excess = boxes.as_squares(np.where(boxes.usable, boxes.values - level[:, None], 0.0))
-    known = _smoothed(boxes.as_squares(boxes.usable.astype(float)), smoothing)
-    smooth = _smoothed(excess, smoothing)
-    inner = slice(boxes.half - reach, boxes.half + reach + 1)
-    enough = known[:, inner, inner] > 0.5 * (2 * smoothing + 1) ** 2
-    height = np.where(enough, smooth[:, inner, inner] / np.maximum(known[:, inner, inner], 1), -np.inf)
-    best = height.reshape(len(boxes), (2 * reach + 1) ** 2).argmax(axis=1)
-    y, x = np.divmod(best, 2 * reach + 1)
-    place = np.column_stack([x, y]) - reach
-    flux, brightest, _ = _window(boxes, excess, place, smoothing)
-    sigma = np.sqrt(
-        noise.variance(level) * np.maximum(known[np.arange(len(boxes)), y + inner.start, x + inner.start], 1)
-    )
-    significance = np.where((flux > 0) & (brightest < LARGEST_SHARE * flux), flux / sigma, 0.0)
-    for _ in range(2):
-        offset, variance = _centroid(boxes, excess, place, noise.variance(level), half)
+    peak, spot, ring = (max(1, round(widths * max(width, SMALLEST_WIDTH))) for widths in (PEAK, SPOT, RING))
+    ring = max(ring, spot + 1)
+    boxes = cut(image, nearest_pixels(positions), reach + ring)
+    boxes = boxes.without(spikes(boxes, noise))
+    counts = boxes.as_squares(boxes.values.astype(float))
+    inner, rim, enough = _contrast(counts, boxes.as_squares(boxes.usable), peak, spot, ring)
+    middle = slice(ring, ring + 2 * reach + 1)
+    height = np.where(enough, inner - rim, -np.inf)[:, middle, middle].reshape(len(boxes), (2 * reach + 1) ** 2)
+    y, x = np.divmod(height.argmax(axis=1), 2 * reach + 1)
+    place, level = np.column_stack([x, y]) - reach, rim[np.arange(len(boxes)), y + ring, x + ring]
+    variance = noise.variance(level)
+    square = _square(boxes, place, level, peak)
+    significance = np.nansum(square, axis=1) / np.sqrt(variance * np.maximum(np.sum(np.isfinite(square), axis=1), 1))
+    significance[~np.isfinite(height.max(axis=1))] = 0.0
+    for _ in range(CENTRINGS):
+        offset, error2 = _centroid(_square(boxes, place, level, spot), variance, spot)
+        observed = boxes.centre + place + offset
         place = np.clip(np.rint(place + offset), -reach, reach).astype(int)
-    offset, variance = _centroid(boxes, excess, place, noise.variance(level), half)
-    return Peaks(boxes.centre + place + offset, variance + SYSTEMATIC**2, significance)
+    return Peaks(observed, error2 + SYSTEMATIC**2, np.maximum(significance, 0.0))
 
 
-def _smoothed(squares, half):
-    """Sums over windows of side 2 half + 1, cut at the edges; squares (n, side, side)."""
+def _contrast(counts, usable, peak, spot, ring):
+    """Means (n, side, side) of the peak's square and of the ring round every pixel, and where both are known."""
+    inner, middle, outer = (_box_sums(counts, half) for half in (peak, spot, ring))
+    if usable.all():
+        known = [np.array((2.0 * half + 1) ** 2) for half in (peak, spot, ring)]
+    else:
+        known = [_box_sums(usable.astype(float), half) for half in (peak, spot, ring)]
+    whole = (2 * ring + 1) ** 2 - (2 * spot + 1) ** 2
+    n_inner, n_ring = known[0], known[2] - known[1]
+    enough = (n_inner >= LEAST_KNOWN * (2 * peak + 1) ** 2) & (n_ring >= LEAST_KNOWN * whole)
+    return inner / np.maximum(n_inner, 1), (outer - middle) / np.maximum(n_ring, 1), enough
+
+
+def _box_sums(squares, half):
+    """Sums over squares of side 2 half + 1 round every pixel, cut at the edges; squares (n, side, side)."""
     side = squares.shape[1]
     total = np.pad(np.cumsum(np.cumsum(squares, axis=1), axis=2), ((0, 0), (1, 0), (1, 0)))
     low, high = np.maximum(np.arange(side) - half, 0), np.minimum(np.arange(side) + half + 1, side)
@@ -59,18 +76,18 @@ def _smoothed(squares, half):
     return rows[:, :, high] - rows[:, :, low]
 
 
-def _window(boxes, excess, place, half):
-    """Sum and largest pixel of windows of half-size `half` at places (n, 2), and their pixels (n, window)."""
+def _square(boxes, place, level, half):
+    """Excess over the level (n,) in squares of half-size `half` at places (n, 2), NaN where not usable."""
     dx, dy = grid(half)
-    x, y = (np.clip(place[:, i, None] + boxes.half + offset, 0, boxes.side - 1) for i, offset in enumerate((dx, dy)))
-    pixels = excess[np.arange(len(boxes))[:, None], y, x]
-    return pixels.sum(axis=1), pixels.max(axis=1), pixels
+    pixel = (place[:, 1:] + dy + boxes.half) * boxes.side + place[:, :1] + dx + boxes.half
+    excess = np.take_along_axis(boxes.values, pixel, axis=1) - level[:, None]
+    return np.where(np.take_along_axis(boxes.usable, pixel, axis=1), excess, np.nan)
 
 
-def _centroid(boxes, excess, place, background_variance, half):
-    """Offsets (n, 2) of the centroids of windows at places (n, 2) from these, at most `half`, and their variances."""
-    flux, _, pixels = _window(boxes, excess, place, half)
+def _centroid(square, variance, half):
+    """Offsets (n, 2) of the centroids of squares from their middles, at most `half`, and their variances."""
     offsets = np.stack(grid(half), axis=1).astype(float)
-    flux = np.where(flux > 0, flux, np.inf)
-    offset = np.clip(pixels @ offsets / flux[:, None], -half, half)
-    return offset, background_variance[:, None] * np.sum(offsets**2, axis=0) / flux[:, None] ** 2
+    flux = np.nansum(square, axis=1)
+    flux = np.where(flux > 0, flux, np.inf)[:, None]
+    offset = np.clip(np.nan_to_num(square) @ offsets / flux, -half, half)
+    return offset, variance[:, None] * np.sum(offsets**2, axis=0) / flux**2
