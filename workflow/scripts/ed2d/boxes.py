@@ -13,7 +13,8 @@ class Boxes:
     """n boxes of side 2 half + 1, flattened row by row.
 
     centre (n, 2): pixel (x0, y0); values (n, side^2): counts in the number type of the image, 0 where not usable;
-    usable (n, side^2): bool; outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable.
+    usable (n, side^2): bool; outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable;
+    curvature (n, 3): second derivatives xx, xy, yy of the background, known beforehand, counts/px^2.
     """
 
     half: int
@@ -24,6 +25,7 @@ class Boxes:
     ignored: np.ndarray
     saturated: np.ndarray
     zinger: np.ndarray
+    curvature: np.ndarray
 
     def __len__(self):
         return len(self.centre)
@@ -47,6 +49,12 @@ class Boxes:
     def without(self, zinger):
         """The boxes less pixels (n, side^2) that something else than an electron of the spot has hit."""
         return replace(self.restricted(~zinger), zinger=self.zinger | (zinger & self.usable))
+
+    def flat(self):
+        """The boxes less the curvature of the background: values less d^T H d / 2 at a distance d from the middle."""
+        dx, dy = grid(self.half)
+        bent = self.curvature @ np.stack([0.5 * dx * dx, dx * dy, 0.5 * dy * dy])
+        return replace(self, values=np.where(self.usable, self.values - bent, 0.0), curvature=0 * self.curvature)
 
     @property
     def side(self):
@@ -88,7 +96,9 @@ def cut(image, centre, half):
     saturated &= ~ignored
     usable = ~(outside | ignored | saturated)
     data[~usable] = 0
-    return Boxes(half, centre, data, usable, outside, ignored, saturated, np.zeros_like(usable))
+    return Boxes(
+        half, centre, data, usable, outside, ignored, saturated, np.zeros_like(usable), np.zeros((len(centre), 3))
+    )
 
 
 def _windows(array, centre, half, beyond):

@@ -1,12 +1,13 @@
 """Integration: box sums, held-profile fits and intercalated background at every point of the refined lattice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from . import flags, gaussian, profile
 from .background import intercalated
 from .boxes import away_from_neighbours, cut, nearest_pixels
+from .curvature import curvature
 from .measurement import own_boxes
 from .spots import fit_held
 from .summation import Foreground, Growth, choose_step, grow, squares
@@ -76,10 +77,12 @@ def integrate_image(image, table, lattice, noise, parameters):
     """Measure the intensities at the points of an extract table (n rows) on its refined lattice."""
     miller = np.column_stack([table["H"], table["K"]])
     positions = lattice.position(miller)
-    boxes = cut(image, nearest_pixels(positions), parameters.half)
+    bending = curvature(miller, positions, np.column_stack([table["PX"], table["PY"]]))
+    boxes = replace(cut(image, nearest_pixels(positions), parameters.half), curvature=bending)
     learned = _learn(table, lattice.origin, image.shape, parameters)
     shape = learned.shape_at(positions)
-    own = own_boxes(image, miller, boxes.centre, lattice, noise, parameters)
+    own = replace(own_boxes(image, miller, boxes.centre, lattice, noise, parameters), curvature=bending)
+    boxes, raw = boxes.flat(), np.where(boxes.usable, boxes.values, np.nan)
     held = fit_held(own, noise, positions - boxes.centre, shape)
     foreground = _foreground(boxes, table, held, positions, shape, lattice, noise, parameters)
     sizes = {"box_size": parameters.box_size, "rim_size": parameters.background_rim_size}
@@ -99,7 +102,7 @@ def integrate_image(image, table, lattice, noise, parameters):
         flag=table["FLAG"] | held.flag | overlap,
         background=intercalated(image, miller, lattice, noise),
         rejected=_reject(boxes, foreground, growth, step, parameters.box_size),
-        raw=np.where(boxes.usable, boxes.values, np.nan),
+        raw=raw,
         corrected=_corrected(boxes, foreground, growth.background[step]),
     )
 

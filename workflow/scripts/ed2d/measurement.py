@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .boxes import Boxes, away_from_neighbours, cut, nearest_pixels
+from .curvature import curvature
 from .noise import Noise
 from .spots import Spots, fit_free, fit_held
 from .zingers import spikes
@@ -12,6 +13,7 @@ from .zingers import spikes
 CLEAR = 9.0  # volume over its standard deviation with held shape; about 6 in a free fit, which then determines all
 SAME_PLACE = 0.02  # px; a held fit does not notice it
 SAME_SHAPE = 0.02  # of the width; nor this
+SAME_VOLUME = 0.03  # standard deviations; what a change of the curvature may do to a volume
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,21 @@ class Measurement:
         held, free = (part[source].replaced(new, Spots.missing(len(new))) for part in (self.held, self.free))
         return Measurement(self.noise, miller, boxes, positions, shapes, held, free, len(new))
 
+    def with_curvature(self, positions):
+        """The measurement with the curvature that its slopes tell, and where (n,) this asks for other fits."""
+        known = np.isfinite(self.free.fits.amplitude)[:, None]
+        slopes = np.where(known, self.free.fits.plane[:, 1:], self.held.fits.plane[:, 1:])
+        found = curvature(self.miller, positions, slopes)
+        change = np.sum(np.abs(found - self.boxes.curvature)[:, [0, 2]], axis=1)
+        area = 4 * np.pi * np.exp(-self.shapes[:, 0] - self.shapes[:, 2])
+        volume = area * change * self.boxes.half * (self.boxes.half + 1) / 6
+        bent = volume > SAME_VOLUME * np.sqrt(self.held.fits.volume_variance)
+        if not bent.any():
+            return self, bent
+        bending = np.where(bent[:, None], found, self.boxes.curvature)
+        free = self.free.replaced(np.flatnonzero(bent), Spots.missing(np.count_nonzero(bent)))
+        return replace(self, boxes=replace(self.boxes, curvature=bending), free=free), bent
+
     def _rows_of(self, miller, centre):
         """The row (n,) of this measurement with the same index and box, -1 where there is none."""
         names = ("h", "k", "x", "y")
@@ -66,7 +83,10 @@ class Measurement:
 
 
 def measure(image, miller, lattice, profile, noise, parameters, before=None):
-    """Measurement of points `miller` (n, 2) on a lattice; what `before` measured alike with the same noise is kept."""
+    """Measurement of points `miller` (n, 2) on a lattice; what `before` measured alike with the same noise is kept.
+
+    The curvature of the background comes from the slopes that `before` found.
+    """
     positions = lattice.position(miller)
     shapes, centre = profile.shape_at(positions), nearest_pixels(positions)
     if before is None or before.noise != noise:
@@ -78,6 +98,8 @@ def measure(image, miller, lattice, profile, noise, parameters, before=None):
         )
     now = before.at(miller, centre, image, lattice, parameters)
     stale = ~(_alike(now.positions, positions, SAME_PLACE) & _alike(now.shapes, shapes, SAME_SHAPE))
+    now, bent = now.with_curvature(positions)
+    stale |= bent
     rows = np.flatnonzero(stale)
     held = now.held.replaced(rows, fit_held(now.boxes, noise, positions - centre, shapes, rows))
     positions, shapes = (

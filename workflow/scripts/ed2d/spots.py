@@ -86,7 +86,7 @@ def _in_chunks(boxes, rows, possible, fit):
 
 
 def _of_chunk(boxes, rows, possible, fit):
-    can = possible(boxes, rows)
+    boxes, can = boxes.flat(), possible(boxes, rows)
     if can.all():
         return Spots(*fit(boxes, rows))
     missing = replace(Spots.missing(len(rows)), flag=_pixel_flags(boxes) | flags.NOT_FITTED)
