@@ -82,6 +82,9 @@ def _results(extraction, verified):
             "Used": int(extraction.used.sum()),
             "RmsPosition": refined.rms,
             "Scatter": refined.scatter,
+            "PositionSigma": refined.position_sigma(extraction.miller),
+            "BarrelSignificance": float(refined.significance[0]),
+            "SpiralSignificance": float(refined.significance[1]),
             "RFriedel": value,
             "FriedelPairs": pairs,
             "Gain": noise.gain,
@@ -109,6 +112,10 @@ def _summary(name, extraction):
     refined, noise, lattice = extraction.refined, extraction.noise, extraction.lattice
     for label, value, sigma in zip(NAMES, parameters_of(lattice), refined.sigma, strict=True):
         log.info("%s = %.9g +- %.2g", label, value, sigma)
+    log.info("calculated positions are known to %.2g px (rms)", refined.position_sigma(extraction.miller))
+    for label, significance in zip(NAMES[6:], refined.significance, strict=True):
+        if np.isfinite(significance):
+            log.info("%s alone differs from 0 by %.1f standard deviations", label, significance)
     value, pairs = _r_friedel(extraction)
     gain = f"gain {noise.gain:.3g}" + (f" +- {noise.gain_error:.2g} (estimated)" if noise.estimated else "")
     return (

@@ -7,7 +7,7 @@ import numpy as np
 from . import flags, gain, gaussian, profile
 from .growth import grow
 from .lattice import Lattice, predict
-from .measurement import measure
+from .measurement import measure, measure_again
 from .noise import Noise
 from .peaks import look
 from .refine import Refined, refine
@@ -20,7 +20,7 @@ CLEARANCE = 0.35  # of the spacing, the largest half-size of the squares round t
 FEWEST_WEAK = 10
 LARGEST_RMS = 0.35  # of BoxSize, distance of the spots from the refined lattice; chance leaves half of BoxSize and more
 LEAST_SHARE = 0.5  # of the clear peaks in the boxes that are within LARGEST_RMS; chance puts a tenth there
-CLEAR_PEAK, MOST_PEAKS = 9.0, 1000  # significance of these, and how many are looked at
+CLEAR_PEAK, MOST_PEAKS = 9.0, 400  # significance of these, and how many are looked at
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 REPLACED = flags.NOT_CONVERGED | flags.WIDTH | flags.CENTRE | flags.OUTLIER  # free fits that give way to held ones
 
@@ -91,14 +91,16 @@ def extract_image(image, lattice, parameters):
 def _settle(image, lattice, noise, parameters):
     """Fit and refine in turns until nothing has to be measured anew."""
     default = profile.default(lattice.origin, image.shape, parameters.expected_width, parameters.box_size)
-    learned, measured = default, None
+    measured = measure(image, _predicted(image, lattice, parameters), lattice, default, noise, parameters)
+    extraction = _refined(measured, lattice, default)
+    measured = measured.bent()
     for _ in range(MOST_ROUNDS):
+        lattice, learned = extraction.lattice, extraction.profile
         miller = _predicted(image, lattice, parameters)
-        measured = measure(image, miller, lattice, learned, noise, parameters, before=measured)
+        measured = measure_again(measured, image, miller, lattice, learned, parameters)
         if not measured.fresh:
             break
         extraction = _refined(measured, lattice, default)
-        lattice, learned = extraction.lattice, extraction.profile
     return extraction
 
 

@@ -35,7 +35,7 @@ def grow(image, lattice, noise, parameters):
         moved = _refined(lattice, *looks.clear(lattice, (inner, outer), room))
         lattice = max(lattice, moved, key=lambda one: looks.support(one, (inner, outer), reach))
     found = []
-    while inner < np.hypot(*image.shape):
+    while inner < looks.farthest(lattice):
         found.append(looks.clear(lattice, (inner, outer), reach))
         lattice = _refined(lattice, *(np.concatenate(column) for column in zip(*found, strict=True)))
         inner, outer = outer, GROWTH * outer
@@ -50,11 +50,19 @@ class Looks:
     noise: Noise
     parameters: Parameters
 
-    def clear(self, lattice, ring, reach):
-        """Miller indices, observed positions and their variances (n, 2) of the clear peaks between two radii, px."""
+    def points(self, lattice):
+        """Miller indices (n, 2) of the points on the image, and their undistorted distance from the origin, px."""
         limits = {"min_radius": self.parameters.min_radius, "max_radius": self.parameters.max_radius}
         miller = predict(lattice, shape=self.image.shape, **limits)
-        distance = np.linalg.norm(miller @ lattice.basis, axis=1)
+        return miller, np.linalg.norm(miller @ lattice.basis, axis=1)
+
+    def farthest(self, lattice):
+        """Distance of the outermost point from the origin, px."""
+        return np.max(self.points(lattice)[1], initial=0.0)
+
+    def clear(self, lattice, ring, reach):
+        """Miller indices, observed positions and their variances (n, 2) of the clear peaks between two radii, px."""
+        miller, distance = self.points(lattice)
         miller = miller[(distance > ring[0]) & (distance <= ring[1])]
         miller = miller[:: 1 + len(miller) // MOST_POINTS]
         width = self.parameters.expected_width

@@ -42,66 +42,67 @@ class Measurement:
         return self.held.fits.significance >= CLEAR
 
     def at(self, miller, centre, image, lattice, parameters):
-        """The measurement of other points in boxes round other pixels `centre`: boxes, and no fits, where new."""
-        source = self._rows_of(miller, centre)
+        """The measurement of other points in boxes round other pixels `centre`: boxes, and no fits, where new.
+
+        The curvature belongs to the point and stays.
+        """
+        source = _rows_of(np.column_stack([miller, centre]), np.column_stack([self.miller, self.boxes.centre]))
         new = np.flatnonzero(source < 0)
         if np.array_equal(source, np.arange(len(self.miller))):
             return self
         positions, shapes = self.positions[source], self.shapes[source]
         positions[new] = np.nan
+        point = _rows_of(miller[new], self.miller)
+        known = np.where((point >= 0)[:, None], self.boxes.curvature[point], 0.0)
         boxes = own_boxes(image, miller[new], centre[new], lattice, self.noise, parameters)
-        boxes = self.boxes.replaced(new, boxes, source)
+        boxes = self.boxes.replaced(new, replace(boxes, curvature=known), source)
         held, free = (part[source].replaced(new, Spots.missing(len(new))) for part in (self.held, self.free))
-        return Measurement(self.noise, miller, boxes, positions, shapes, held, free, len(new))
+        return replace(
+            self, miller=miller, boxes=boxes, positions=positions, shapes=shapes, held=held, free=free, fresh=len(new)
+        )
 
-    def with_curvature(self, positions):
-        """The measurement with the curvature that its slopes tell, and where (n,) this asks for other fits."""
+    def bent(self):
+        """The measurement with the curvature that its slopes tell, without the fits that this would change."""
         known = np.isfinite(self.free.fits.amplitude)[:, None]
         slopes = np.where(known, self.free.fits.plane[:, 1:], self.held.fits.plane[:, 1:])
-        found = curvature(self.miller, positions, slopes)
-        change = np.sum(np.abs(found - self.boxes.curvature)[:, [0, 2]], axis=1)
+        found = curvature(self.miller, self.positions, slopes)
         area = 4 * np.pi * np.exp(-self.shapes[:, 0] - self.shapes[:, 2])
-        volume = area * change * self.boxes.half * (self.boxes.half + 1) / 6
-        bent = volume > SAME_VOLUME * np.sqrt(self.held.fits.volume_variance)
-        if not bent.any():
-            return self, bent
-        bending = np.where(bent[:, None], found, self.boxes.curvature)
-        free = self.free.replaced(np.flatnonzero(bent), Spots.missing(np.count_nonzero(bent)))
-        return replace(self, boxes=replace(self.boxes, curvature=bending), free=free), bent
-
-    def _rows_of(self, miller, centre):
-        """The row (n,) of this measurement with the same index and box, -1 where there is none."""
-        names = ("h", "k", "x", "y")
-        new, old = (
-            np.column_stack(pair).astype(np.int64).view([(name, np.int64) for name in names]).ravel()
-            for pair in ((miller, centre), (self.miller, self.boxes.centre))
-        )
-        source = np.full(len(miller), -1)
-        _, rows, old_rows = np.intersect1d(new, old, assume_unique=True, return_indices=True)
-        source[rows] = old_rows
-        return source
+        volume = area * np.abs(found[:, 0] + found[:, 2]) * self.boxes.half * (self.boxes.half + 1) / 6
+        rows = np.flatnonzero(volume > SAME_VOLUME * np.sqrt(self.held.fits.volume_variance))
+        bending = np.zeros_like(found)
+        bending[rows], stale = found[rows], self.positions.copy()
+        stale[rows] = np.nan
+        free = self.free.replaced(rows, Spots.missing(len(rows)))
+        return replace(self, boxes=replace(self.boxes, curvature=bending), positions=stale, free=free)
 
 
-def measure(image, miller, lattice, profile, noise, parameters, before=None):
-    """Measurement of points `miller` (n, 2) on a lattice; what `before` measured alike with the same noise is kept.
+def _rows_of(wanted, known):
+    """The row of `known` (m, columns) that equals each of `wanted` (n, columns), -1 where none does; all integers."""
+    kinds = np.dtype([(str(column), np.int64) for column in range(wanted.shape[1])])
+    new, old = (np.ascontiguousarray(table, np.int64).view(kinds).ravel() for table in (wanted, known))
+    source = np.full(len(wanted), -1)
+    _, rows, old_rows = np.intersect1d(new, old, assume_unique=True, return_indices=True)
+    source[rows] = old_rows
+    return source
 
-    The curvature of the background comes from the slopes that `before` found.
-    """
+
+def measure(image, miller, lattice, profile, noise, parameters):
+    """Measurement of points `miller` (n, 2) on a lattice, with shapes from a profile."""
     positions = lattice.position(miller)
     shapes, centre = profile.shape_at(positions), nearest_pixels(positions)
-    if before is None or before.noise != noise:
-        boxes = own_boxes(image, miller, centre, lattice, noise, parameters)
-        held = fit_held(boxes, noise, positions - centre, shapes)
-        free = Spots.missing(len(miller))
-        return _with_free_fits(
-            Measurement(noise, miller, boxes, positions, shapes, held, free, len(miller)), parameters
-        )
+    boxes = own_boxes(image, miller, centre, lattice, noise, parameters)
+    held, free = fit_held(boxes, noise, positions - centre, shapes), Spots.missing(len(miller))
+    return _with_free_fits(Measurement(noise, miller, boxes, positions, shapes, held, free, len(miller)), parameters)
+
+
+def measure_again(before, image, miller, lattice, profile, parameters):
+    """As `measure`, with the noise of the measurement `before`, of which all is kept that would come out alike."""
+    positions = lattice.position(miller)
+    shapes, centre = profile.shape_at(positions), nearest_pixels(positions)
     now = before.at(miller, centre, image, lattice, parameters)
     stale = ~(_alike(now.positions, positions, SAME_PLACE) & _alike(now.shapes, shapes, SAME_SHAPE))
-    now, bent = now.with_curvature(positions)
-    stale |= bent
     rows = np.flatnonzero(stale)
-    held = now.held.replaced(rows, fit_held(now.boxes, noise, positions - centre, shapes, rows))
+    held = now.held.replaced(rows, fit_held(now.boxes, now.noise, positions - centre, shapes, rows))
     positions, shapes = (
         np.where(stale[:, None], new, old) for new, old in ((positions, now.positions), (shapes, now.shapes))
     )

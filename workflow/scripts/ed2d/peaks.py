@@ -56,24 +56,23 @@ def look(image, positions, noise, *, reach, width):
 
 def _contrast(counts, usable, peak, spot, ring):
     """Means (n, side, side) of the peak's square and of the ring round every pixel, and where both are known."""
-    inner, middle, outer = (_box_sums(counts, half) for half in (peak, spot, ring))
-    if usable.all():
-        known = [np.array((2.0 * half + 1) ** 2) for half in (peak, spot, ring)]
-    else:
-        known = [_box_sums(usable.astype(float), half) for half in (peak, spot, ring)]
+    halves = (peak, spot, ring)
+    inner, middle, outer = _box_sums(counts, halves)
+    number = _box_sums(usable.astype(float), halves) if not usable.all() else [(2.0 * half + 1) ** 2 for half in halves]
+    n_inner, n_ring = number[0], number[2] - number[1]
     whole = (2 * ring + 1) ** 2 - (2 * spot + 1) ** 2
-    n_inner, n_ring = known[0], known[2] - known[1]
     enough = (n_inner >= LEAST_KNOWN * (2 * peak + 1) ** 2) & (n_ring >= LEAST_KNOWN * whole)
     return inner / np.maximum(n_inner, 1), (outer - middle) / np.maximum(n_ring, 1), enough
 
 
-def _box_sums(squares, half):
-    """Sums over squares of side 2 half + 1 round every pixel, cut at the edges; squares (n, side, side)."""
-    side = squares.shape[1]
-    total = np.pad(np.cumsum(np.cumsum(squares, axis=1), axis=2), ((0, 0), (1, 0), (1, 0)))
-    low, high = np.maximum(np.arange(side) - half, 0), np.minimum(np.arange(side) + half + 1, side)
-    rows = total[:, high] - total[:, low]
-    return rows[:, :, high] - rows[:, :, low]
+def _box_sums(squares, halves):
+    """Sums over squares of sides 2 half + 1 round every pixel, cut at the edges; squares (n, side, side)."""
+    n, side, _ = squares.shape
+    total = np.zeros((n, side + 1, side + 1))
+    np.cumsum(np.cumsum(squares, axis=1), axis=2, out=total[:, 1:, 1:])
+    ends = [np.clip(np.arange(side) + np.array([[-half], [half + 1]]), 0, side) for half in halves]
+    rows = [total[:, high] - total[:, low] for low, high in ends]
+    return [part[:, :, high] - part[:, :, low] for part, (low, high) in zip(rows, ends, strict=True)]
 
 
 def _square(boxes, place, level, half):

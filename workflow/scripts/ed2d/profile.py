@@ -8,7 +8,7 @@ from .gaussian import covariance_from_shape, shape_from_covariance
 from .polynomials import monomials
 
 BASES = {"constant": 3, "radial": 5, "radial quartic": 7, "quadratic": 20}  # and their numbers of coefficients
-FEWEST_SPOTS, MOST_SPOTS = 3, 1500  # that teach; of more the most significant
+FEWEST_SPOTS, MOST_SPOTS = 3, 1000  # that teach; of more the most significant
 NARROWEST = 0.4  # px, the smallest width of a spot that pixels can resolve
 START_SCATTER, LEAST_SCATTER = 0.1, 0.01  # of the width: scatter of the spots about the profile
 MEDIAN_CHI2 = 2.366  # of three degrees of freedom
