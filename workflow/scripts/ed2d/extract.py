@@ -82,7 +82,7 @@ def _results(extraction, verified):
             "Used": int(extraction.used.sum()),
             "RmsPosition": refined.rms,
             "Scatter": refined.scatter,
-            "PositionSigma": refined.position_sigma(extraction.miller),
+            "PositionSigma": refined.position_sigma(extraction.miller[extraction.used]),
             "BarrelSignificance": float(refined.significance[0]),
             "SpiralSignificance": float(refined.significance[1]),
             "RFriedel": value,
@@ -112,7 +112,8 @@ def _summary(name, extraction):
     refined, noise, lattice = extraction.refined, extraction.noise, extraction.lattice
     for label, value, sigma in zip(NAMES, parameters_of(lattice), refined.sigma, strict=True):
         log.info("%s = %.9g +- %.2g", label, value, sigma)
-    log.info("calculated positions are known to %.2g px (rms)", refined.position_sigma(extraction.miller))
+    known = refined.position_sigma(extraction.miller[extraction.used])
+    log.info("calculated positions of the spots used are known to %.2g px (rms)", known)
     for label, significance in zip(NAMES[6:], refined.significance, strict=True):
         if np.isfinite(significance):
             log.info("%s alone differs from 0 by %.1f standard deviations", label, significance)
