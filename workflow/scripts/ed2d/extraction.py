@@ -19,8 +19,9 @@ MOST_NOISE_MODELS = 3
 CLEARANCE = 0.35  # of the spacing, the largest half-size of the squares round the spots that are no background
 FEWEST_WEAK = 10
 LARGEST_RMS = 0.35  # of BoxSize, distance of the spots from the refined lattice; chance leaves half of BoxSize and more
-LEAST_SHARE = 0.5  # of the clear peaks in the boxes that are within LARGEST_RMS; chance puts a tenth there
-CLEAR_PEAK, MOST_PEAKS = 9.0, 400  # significance of these, and how many are looked at
+LEAST_SHARE = 0.5  # of the clear peaks in the cells that are within LARGEST_RMS of the lattice points
+CLEAR_PEAK = 9.0  # significance of these
+FEWEST_CELLS, MOST_PIXELS = 60, 500_000  # that are looked at for them
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 REPLACED = flags.NOT_CONVERGED | flags.WIDTH | flags.CENTRE | flags.OUTLIER  # free fits that give way to held ones
 
@@ -163,11 +164,21 @@ def _check(image, extraction, parameters):
         raise NotRefinable(f"only {refined.used.sum()} of {len(refined.used)} fitted spots lie on one lattice")
     if refined.rms > limit:
         raise NotRefinable(f"the spots stay {refined.rms:.1f} px (rms) away from the refined lattice")
-    reach = min(parameters.box_size, max(1, int(refined.lattice.square_spacing / 2)))
-    some = extraction.miller[:: 1 + len(extraction.miller) // MOST_PEAKS]
-    calculated = refined.lattice.position(some)
+    near, clear = _on_lattice(image, extraction, limit, parameters)
+    if near < LEAST_SHARE * clear:
+        raise NotRefinable(f"only {near} of {clear} clear peaks lie on the lattice")
+
+
+def _on_lattice(image, extraction, limit, parameters):
+    """How many of the clearest peaks in the cells round lattice points are within `limit` px of these, and of how many.
+
+    The whole cell counts: a wrong lattice may share some points with the right one and have no spot near the others.
+    """
+    reach = max(1, int(extraction.lattice.square_spacing / 2))
+    number = max(FEWEST_CELLS, int(MOST_PIXELS / (2 * reach + 1) ** 2))
+    some = extraction.miller[:: 1 + len(extraction.miller) // number]
+    calculated = extraction.lattice.position(some)
     peaks = look(image, calculated, extraction.noise, reach=reach, width=parameters.expected_width)
     clear = peaks.significance > CLEAR_PEAK
     near = clear & (np.linalg.norm(peaks.observed - calculated, axis=1) < limit)
-    if near.sum() < LEAST_SHARE * clear.sum():
-        raise NotRefinable(f"only {near.sum()} of {clear.sum()} clear peaks lie on the lattice")
+    return int(near.sum()), int(clear.sum())
