@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .boxes import cut, grid, nearest_pixels
+from .polynomials import monomials, normal_matrix
 from .zingers import spikes
 
 SMALLEST_WIDTH = 1.0  # px
@@ -41,16 +42,18 @@ def look(image, positions, noise, *, reach, width):
     inner, rim, enough = _contrast(counts, boxes.as_squares(boxes.usable), peak, spot, ring)
     middle = slice(ring, ring + 2 * reach + 1)
     height = np.where(enough, inner - rim, -np.inf)[:, middle, middle].reshape(len(boxes), (2 * reach + 1) ** 2)
-    y, x = np.divmod(height.argmax(axis=1), 2 * reach + 1)
-    place, level = np.column_stack([x, y]) - reach, rim[np.arange(len(boxes)), y + ring, x + ring]
-    variance = noise.variance(level)
-    square = _square(boxes, place, level, peak)
-    significance = np.nansum(square, axis=1) / np.sqrt(variance * np.maximum(np.sum(np.isfinite(square), axis=1), 1))
-    significance[~np.isfinite(height.max(axis=1))] = 0.0
+    place = np.stack(np.divmod(height.argmax(axis=1), 2 * reach + 1)[::-1], axis=1) - reach
     for _ in range(CENTRINGS):
-        offset, error2 = _centroid(_square(boxes, place, level, spot), variance, spot)
+        level, square = _flattened(boxes, place, spot, ring)
+        variance = noise.variance(level)
+        offset, error2 = _centroid(square, variance, spot)
         observed = boxes.centre + place + offset
         place = np.clip(np.rint(place + offset), -reach, reach).astype(int)
+    dx, dy = np.abs(grid(spot))
+    core = square[:, np.maximum(dx, dy) <= peak]
+    known = np.isfinite(core)
+    significance = np.where(known, core, 0.0).sum(axis=1) / np.sqrt(variance * np.maximum(known.sum(axis=1), 1))
+    significance[~np.isfinite(height.max(axis=1))] = 0.0
     return Peaks(observed, error2 + SYSTEMATIC**2, np.maximum(significance, 0.0))
 
 
@@ -75,12 +78,19 @@ def _box_sums(squares, halves):
     return [part[:, :, high] - part[:, :, low] for part, (low, high) in zip(rows, ends, strict=True)]
 
 
-def _square(boxes, place, level, half):
-    """Excess over the level (n,) in squares of half-size `half` at places (n, 2), NaN where not usable."""
-    dx, dy = grid(half)
+def _flattened(boxes, place, spot, ring):
+    """Counts at places (n, 2) and squares of half-size `spot` round these, less the plane of the ring round them.
+
+    NaN where not usable.
+    """
+    dx, dy = grid(ring)
     pixel = (place[:, 1:] + dy + boxes.half) * boxes.side + place[:, :1] + dx + boxes.half
-    excess = np.take_along_axis(boxes.values, pixel, axis=1) - level[:, None]
-    return np.where(np.take_along_axis(boxes.usable, pixel, axis=1), excess, np.nan)
+    values, usable = (np.take_along_axis(part, pixel, axis=1) for part in (boxes.values, boxes.usable))
+    inside = np.maximum(np.abs(dx), np.abs(dy)) <= spot
+    weight, terms = usable * ~inside, monomials(dx / ring, dy / ring, 2)
+    normal = normal_matrix(weight @ terms, 1, 1) + 1e-6 * np.eye(3)
+    plane = np.linalg.solve(normal, ((weight * values) @ terms[:, :3])[..., None])[..., 0]
+    return plane[:, 0], np.where(usable, values - plane @ terms[:, :3].T, np.nan)[:, inside]
 
 
 def _centroid(square, variance, half):
