@@ -21,7 +21,7 @@ FEWEST_WEAK = 10
 LARGEST_RMS = 0.35  # of BoxSize, distance of the spots from the refined lattice; chance leaves half of BoxSize and more
 LEAST_SHARE = 0.5  # of the clear peaks in the cells that are within LARGEST_RMS of the lattice points
 CLEAR_PEAK = 9.0  # significance of these
-FEWEST_CELLS, MOST_PIXELS = 60, 500_000  # that are looked at for them
+FEWEST_CELLS, MOST_PIXELS = 40, 250_000  # that are looked at for them
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 REPLACED = flags.NOT_CONVERGED | flags.WIDTH | flags.CENTRE | flags.OUTLIER  # free fits that give way to held ones
 

@@ -9,7 +9,7 @@ from .lattice import predict
 from .noise import Noise
 from .parameters import Parameters
 from .peaks import look
-from .refine import refine
+from .refine import FEWEST_SPOTS, refine
 
 FIRST_POINTS = 60  # lattice points inside the first circle
 GROWTH = 1.5  # of the radius from one circle to the next
@@ -23,15 +23,15 @@ def grow(image, lattice, noise, parameters):
     """The lattice that the clear peaks of the whole image support, or as much of `lattice` as they say nothing of.
 
     Points in growing circles about the origin are looked at where the lattice, refined within the circle before,
-    predicts them; so a lattice whose far spots are off by more than a box still converges. Before, the first circle is
-    looked at as far round each point as its neighbours leave room: the origin may be off as well. What this gives is
-    taken where more peaks lie on it.
+    predicts them; so a lattice whose far spots are off by more than a box still converges. Where the peaks of the first
+    circle do not lie on the lattice, it is looked at as far round each point as the neighbours leave room: the origin
+    may be off as well. What this gives is taken where more peaks lie on it.
     """
     room = int(FARTHEST * lattice.square_spacing)
     reach = max(1, min(parameters.box_size, room))
     inner, outer = 0.0, np.sqrt(FIRST_POINTS / np.pi * abs(np.linalg.det(lattice.basis)))
     looks = Looks(image, noise, parameters)
-    if room > reach:
+    if room > reach and looks.support(lattice, (inner, outer), reach) <= 0:
         moved = _refined(lattice, *looks.clear(lattice, (inner, outer), room))
         lattice = max(lattice, moved, key=lambda one: looks.support(one, (inner, outer), reach))
     found = []
@@ -71,10 +71,10 @@ class Looks:
         return miller[clear], peaks.observed[clear], peaks.variance[clear]
 
     def support(self, lattice, ring, reach):
-        """Number of clear peaks near their points less those that are not."""
+        """Number of clear peaks near their points less the half of all, at least FEWEST_SPOTS."""
         miller, observed, _ = self.clear(lattice, ring, reach)
         near = np.linalg.norm(observed - lattice.position(miller), axis=1) < NEAR * reach
-        return np.sum(near) - np.sum(~near)
+        return np.sum(near) - max(len(near), FEWEST_SPOTS) / 2
 
 
 def _refined(lattice, miller, observed, variance):
