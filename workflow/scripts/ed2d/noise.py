@@ -11,7 +11,10 @@ SMALLEST_MEAN = 0.02  # electrons a pixel; below it the variance of a pixel is t
 class Noise:
     """var = gain (expected - offset) + read_variance; gain in counts per electron, variances in counts^2.
 
-    gain_error is 0 for a given gain; `estimated` tells which of the two it is.
+    gain_error is 0 for a given gain; `estimated` tells which of the two it is. correlation: variance of a sum over
+    many pixels over the sum of their variances, 1 where pixels are independent. Gain and read variance are those of
+    such sums: the variances of intensities and of fits that span several pixels come out nearly right, while single
+    pixels scatter less, by this factor.
     """
 
     gain: float
@@ -19,6 +22,7 @@ class Noise:
     offset: float
     gain_error: float = 0.0
     estimated: bool = False
+    correlation: float = 1.0
 
     @property
     def read_noise(self):
