@@ -63,9 +63,13 @@ def _check_noise(extraction, inputs):
     if noise.gain_error >= noise.gain:
         said = "%s: the background is too even to tell gain and read noise apart: gain %.3g is used; give Detector/Gain"
         log.warning(said, inputs.info.path, noise.gain)
-    if not low <= extraction.background_rchi2 <= high and np.isfinite(extraction.background_rchi2):
+    rchi2 = extraction.background_rchi2 * noise.correlation
+    if not low <= rchi2 <= high and np.isfinite(rchi2):
         said = "%s: the background's variance is %.2g times what Gain, ReadNoise and Offset say; check them"
-        log.warning(said, inputs.info.path, extraction.background_rchi2)
+        log.warning(said, inputs.info.path, rchi2)
+    if noise.correlation > 1:
+        said = "noise of neighbouring pixels is correlated: sums vary %.2f times as much as single pixels say"
+        log.info(said, noise.correlation)
 
 
 def _results(extraction, verified):
@@ -90,6 +94,7 @@ def _results(extraction, verified):
             "Gain": noise.gain,
             "GainSigma": noise.gain_error,
             "GainEstimated": noise.estimated,
+            "Correlation": noise.correlation,
             "ReadNoise": noise.read_noise,
             "Offset": noise.offset,
             "ProfileScatter": extraction.profile.scatter,

@@ -4,18 +4,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import flags, gain, gaussian, profile
+from . import flags, gain, gaussfit, gaussian, profile
 from .growth import grow
 from .lattice import Lattice, predict
 from .measurement import measure, measure_again
 from .noise import Noise
 from .peaks import look
 from .refine import Refined, refine
+from .residuals import under_spots
 from .spots import Spots
 from .table import empty_table, extract_dtype
+from .zingers import zingers
 
 MOST_ROUNDS = 8
 MOST_NOISE_MODELS = 3
+LARGEST_GAIN_ERROR = 0.03  # of the gain; beyond it the pixels under the spots are asked too
+TELLING = 15.0  # volume over its standard deviation of the spots that are asked
 CLEARANCE = 0.35  # of the spacing, the largest half-size of the squares round the spots that are no background
 FEWEST_WEAK = 10
 LARGEST_RMS = 0.35  # of BoxSize, distance of the spots from the refined lattice; chance leaves half of BoxSize and more
@@ -81,16 +85,16 @@ def extract_image(image, lattice, parameters):
     lattice = grow(image, lattice, noise_of(image, lattice, parameters), parameters)
     noise = noise_of(image, lattice, parameters)
     for _ in range(MOST_NOISE_MODELS):
-        extraction = _settle(image, lattice, noise, parameters)
-        lattice, noise = extraction.lattice, noise_of(image, extraction.lattice, parameters)
-        if noise == extraction.noise:
+        extraction, measured = _settle(image, lattice, noise, parameters)
+        lattice, noise = extraction.lattice, noise_of(image, extraction.lattice, parameters, measured, extraction.used)
+        if noise.agrees(extraction.noise):
             break
     _check(image, extraction, parameters)
     return extraction
 
 
 def _settle(image, lattice, noise, parameters):
-    """Fit and refine in turns until nothing has to be measured anew."""
+    """Fit and refine in turns until nothing has to be measured anew: Extraction and Measurement."""
     default = profile.default(lattice.origin, image.shape, parameters.expected_width, parameters.box_size)
     measured = measure(image, _predicted(image, lattice, parameters), lattice, default, noise, parameters)
     extraction = _refined(measured, lattice, default)
@@ -102,7 +106,7 @@ def _settle(image, lattice, noise, parameters):
         if not measured.fresh:
             break
         extraction = _refined(measured, lattice, default)
-    return extraction
+    return extraction, measured
 
 
 def _refined(measured, lattice, default):
@@ -126,17 +130,40 @@ def _refined(measured, lattice, default):
     return Extraction(measured.miller, measured.boxes.centre, spots, refined, measured.noise, learned)
 
 
-def noise_of(image, lattice, parameters):
-    """The given noise model, or the one estimated from the background between the spots where Gain is 0."""
+def noise_of(image, lattice, parameters, measured=None, used=None):
+    """The given noise model or, where Gain is 0, the estimated one.
+
+    The background between the spots tells it best; where it is too even, the pixels under the good free fits (`used`,
+    bool (n,)) of a Measurement do. Without one, all pixels are then taken to be as noisy as the background.
+    """
     if parameters.gain > 0:
         return Noise(gain=parameters.gain, read_variance=parameters.read_noise**2, offset=parameters.offset)
-    return gain.estimate(
-        image,
-        lattice.position(_predicted(image, lattice, parameters)),
-        clearance=min(parameters.box_size, max(1, int(CLEARANCE * lattice.spacing))),
-        offset=parameters.offset,
-        read_noise=parameters.read_noise,
-    )
+    where = {
+        "positions": lattice.position(_predicted(image, lattice, parameters)),
+        "clearance": min(parameters.box_size, max(1, int(CLEARANCE * lattice.spacing))),
+        "offset": parameters.offset,
+    }
+    try:
+        noise = gain.estimate(image, **where, read_noise=parameters.read_noise)
+    except gain.UnknownGain:
+        noise = None
+    if noise and noise.gain_error < LARGEST_GAIN_ERROR * noise.gain:
+        return noise
+    if measured is None:
+        return gain.even_noise(image, **where)
+    evidence = _under_spots(measured, used)
+    return gain.estimate(image, **where, read_noise=parameters.read_noise, under_spots=evidence)
+
+
+def _under_spots(measured, used):
+    """Evidence of the residuals under spots, of fits with equal weights; None without clear spots."""
+    rows = np.flatnonzero(used & (measured.held.fits.significance > TELLING))
+    if not len(rows):
+        return None
+    boxes, fits = measured.boxes[rows].flat(), measured.free.fits[rows]
+    boxes = boxes.without(zingers(boxes, measured.noise, fits))
+    fits = gaussfit.fit(boxes, boxes.usable.astype(float), fits.centre, fits.shape)
+    return under_spots(boxes, boxes.usable, fits)
 
 
 def _predicted(image, lattice, parameters):

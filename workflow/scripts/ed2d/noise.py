@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SMALLEST_MEAN = 0.02  # electrons a pixel; below it the variance of a pixel is taken as constant
+SMALL_DIFFERENCE = 0.2  # standard deviations of the gain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,10 @@ class Noise:
     def read_noise(self):
         """Read noise, counts rms."""
         return self.read_variance**0.5
+
+    def agrees(self, other):
+        """True where another estimate differs by a small part of the gain's standard deviation."""
+        return abs(self.gain - other.gain) <= SMALL_DIFFERENCE * self.gain_error and self.estimated == other.estimated
 
     def variance(self, expected):
         """Variance of pixels whose expected counts are `expected` (any shape), counts^2."""
