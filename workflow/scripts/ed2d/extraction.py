@@ -147,8 +147,8 @@ def noise_of(image, lattice, parameters, measured=None, used=None):
         noise = gain.estimate(image, **where, read_noise=parameters.read_noise)
     except gain.UnknownGain:
         noise = None
-    if noise and noise.gain_error < LARGEST_GAIN_ERROR * noise.gain:
-        return noise
+    if noise and (noise.correlation > 1 or noise.gain_error < LARGEST_GAIN_ERROR * noise.gain):
+        return noise  # correlated residuals under spots tell nothing
     if measured is None:
         return gain.even_noise(image, **where)
     evidence = _under_spots(measured, used)
