@@ -225,6 +225,16 @@ def test_results_has_the_tables_of_the_program(table):
     assert f"\n\n{TABLES[table]}\n\n" in text, f"paste this:\n\n{TABLES[table]}"
 
 
+def test_results_names_every_item_of_info_xml(tutorial):
+    text = (CHECKOUT / "docs/results.md").read_text()
+    document = Document.read(tutorial.directory / "example/EXA0000003/info.xml")
+    for group in ("DiffExtract", "DiffIntegrate"):
+        items = list(document.group(f"DiffProcessingResults/{group}").iterchildren("*"))
+        assert len(items) > 5
+        for item in items:
+            assert re.search(rf"`{item.tag}[`/]", text), item.tag
+
+
 def rows_of(path, pattern):
     """The cells of the table rows whose first cell matches, by its first group."""
     rows = {}
