@@ -43,7 +43,8 @@ def extract(*, name, image, mask, info, project, config, output):
             image, f"the gain cannot be estimated: {error}", "give Detector/Gain in counts per electron"
         ) from error
     _check_noise(extraction, inputs)
-    write_mtz(output, extraction.table(), inputs.header("extract", extraction.lattice, extraction.noise))
+    header = inputs.header("extract", extraction.lattice, extraction.noise, extraction.profile)
+    write_mtz(output, extraction.table(), header)
     replace_group(info, "DiffProcessingResults/DiffExtract", _results(extraction, verified))
     return _summary(name, extraction)
 
@@ -97,6 +98,7 @@ def _results(extraction, verified):
             "Correlation": noise.correlation,
             "ReadNoise": noise.read_noise,
             "Offset": noise.offset,
+            "ProfileSpots": extraction.profile.spots,
             "ProfileScatter": extraction.profile.scatter,
             "BackgroundRChi2": extraction.background_rchi2,
             "Flags": {name: int(np.sum(flag & entry.bit != 0)) for name, entry in flags.REGISTRY.items()},

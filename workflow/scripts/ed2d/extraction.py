@@ -78,8 +78,8 @@ class Extraction:
 def extract_image(image, lattice, parameters):
     """Fit every predicted point of `image` and refine `lattice` from the well-behaved fits.
 
-    The result depends on the start only through the pixels that the boxes are centred on: at the fixed point these no
-    longer change, and neither does anything else but by thousandths of a standard deviation. Raises NotRefinable,
+    At the end no box moves to another pixel. Another start on the way to the same boxes moves calculated positions by
+    thousandths of a pixel at most, and volumes by small parts of their standard deviations. Raises NotRefinable,
     UnknownGain.
     """
     lattice = grow(image, lattice, noise_of(image, lattice, parameters), parameters)

@@ -21,7 +21,7 @@ REGISTRY = {
     "WEAK": Flag(1 << 6, True, "too weak for a free fit; centre and shape come from the neighbourhood"),
     "WIDTH": Flag(1 << 7, True, "a fitted width is implausible for this image"),
     "CENTRE": Flag(1 << 8, True, "the fitted centre is too far from the calculated position, or on unusable pixels"),
-    "POOR_FIT": Flag(1 << 9, True, "the reduced chi-square is far above that of the other spots"),
+    "POOR_FIT": Flag(1 << 9, True, "what noise does not explain of the box is large against the peak"),
     "OUTLIER": Flag(1 << 10, True, "the position disagrees with the refined lattice"),
     "OVERLAP": Flag(1 << 11, False, "the inner box reaches into a neighbour's inner box"),
 }

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 from .lattice import Lattice
 from .noise import Noise
+from .profile import Profile
 
 LINE = 80  # characters of one line (MTZ format); more are cut off without a word
 LINES = 30  # the limit of the format; of a file with more, readers take none
 SOURCE = ("program", "step", "image", "batch", "unit_cell", "wavelength")
-GROUPS = ("source", "lattice", "noise", "parameters")
+GROUPS = ("source", "lattice", "noise", "profile", "parameters")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Header:
     batch: int
     lattice: Lattice
     noise: Noise
+    profile: Profile
     unit_cell: tuple[float, float, float, float] | None = None
     wavelength: float | None = None
     parameters: dict[str, str | int | float] = field(default_factory=dict)
@@ -41,8 +43,8 @@ def write_history(header):
     """HISTORY lines of at most 80 printable ASCII characters: `group: {JSON}`, exact, folded; then notes."""
     values = _plain(vars(header))
     source = {name: values[name] for name in SOURCE}
-    lattice, noise = _plain(vars(header.lattice)), _plain(vars(header.noise))
-    groups = zip(GROUPS, (source, lattice, noise, values["parameters"]), strict=True)
+    parts = (_plain(vars(part)) for part in (header.lattice, header.noise, header.profile))
+    groups = zip(GROUPS, (source, *parts, values["parameters"]), strict=True)
     lines = [line for name, group in groups for line in _fold(f"{name}: {json.dumps(group)}")] + _notes(header)
     if len(lines) > LINES:
         raise ValueError(f"{len(lines)} lines of HISTORY; an MTZ file holds {LINES}")
@@ -53,10 +55,13 @@ def read_history(lines):
     """The Header that `write_history` made the lines of; ValueError where they are not all there."""
     found = dict(line.partition(": ")[::2] for line in _unfold(lines))
     try:
-        source, lattice, noise, parameters = (json.loads(found[name]) for name in GROUPS)
+        source, *parts, parameters = (json.loads(found[name]) for name in GROUPS)
         source = {name: _tuple(source[name]) for name in SOURCE}
-        lattice = Lattice(**{key: _tuple(value) for key, value in lattice.items()})
-        return Header(**source, lattice=lattice, noise=Noise(**noise), parameters=parameters)
+        lattice, noise, profile = (
+            kind(**{name: _tuple(value) for name, value in part.items()})
+            for kind, part in zip((Lattice, Noise, Profile), parts, strict=True)
+        )
+        return Header(**source, lattice=lattice, noise=noise, profile=profile, parameters=parameters)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"HISTORY is not complete: {error}") from error
 

@@ -42,7 +42,7 @@ class Inputs:
             said = "%s: the inner boxes overlap, neighbours are %.1f px away; such points carry the flag OVERLAP"
             log.warning(said, self.info.path, spacing)
 
-    def header(self, step, lattice, noise):
+    def header(self, step, lattice, noise, profile):
         """Header of the MTZ file of one step."""
         cell = self.parameters.unit_cell
         return Header(
@@ -54,6 +54,7 @@ class Inputs:
             unit_cell=(cell.a, cell.b, cell.gamma, cell.c) if cell else None,
             wavelength=self.parameters.wavelength,
             noise=noise,
+            profile=profile,
             parameters=describe(self.parameters) | {"mask file": self.mask},
         )
 

@@ -19,13 +19,14 @@ log = logging.getLogger(__name__)
 def integrate(*, name, image, mask, info, project, config, reflections, output, raw, corrected):
     """Integrate one image directory `name`; paths of its files in, a summary line out.
 
-    Lattice and noise model are those of `reflections`, the `_ext.mtz`; writes `output`, the montages `raw` and
+    Lattice, noise model and profile are those of `reflections`, the `_ext.mtz`; writes `output`, the montages `raw` and
     `corrected`, and the group DiffIntegrate of info.xml, last. InputError for whatever a user can mend.
     """
     inputs = read_inputs(name=name, image=image, mask=mask, info=info, project=project, config=config)
     extracted, made_by = read_mtz(reflections)
     inputs.check_boxes(made_by.lattice)
-    integration = integrate_image(inputs.image, extracted, made_by.lattice, made_by.noise, inputs.parameters)
+    made = (made_by.lattice, made_by.noise, made_by.profile)
+    integration = integrate_image(inputs.image, extracted, *made, inputs.parameters)
     table = integration.table()
     if not len(table):
         counts = ", ".join(f"{REASONS[reason]}: {rows.sum()}" for reason, rows in integration.rejected.items())
@@ -34,7 +35,7 @@ def integrate(*, name, image, mask, info, project, config, reflections, output, 
     write_montage(
         corrected, *integration.pictures(integration.corrected), title=f"{name}: boxes less background, counts"
     )
-    write_mtz(output, table, inputs.header("integrate", made_by.lattice, made_by.noise))
+    write_mtz(output, table, inputs.header("integrate", *made))
     replace_group(info, "DiffProcessingResults/DiffIntegrate", _results(integration, table))
     return _summary(name, integration, table)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import flags, gaussian, profile
+from . import flags, gaussian
 from .background import intercalated
 from .boxes import away_from_neighbours, cut, nearest_pixels
 from .curvature import curvature
@@ -39,7 +39,6 @@ class Integration:
     loss_sigma: np.ndarray
     strong: int
     held: gaussian.Fits
-    profile: profile.Profile
     flag: np.ndarray
     background: tuple[np.ndarray, np.ndarray, np.ndarray]
     rejected: dict[str, np.ndarray]
@@ -73,14 +72,13 @@ class Integration:
         return pixels.reshape(-1, side, side), np.column_stack([self.extracted["H"], self.extracted["K"]])
 
 
-def integrate_image(image, table, lattice, noise, parameters):
+def integrate_image(image, table, lattice, noise, profile, parameters):
     """Measure the intensities at the points of an extract table (n rows) on its refined lattice."""
     miller = np.column_stack([table["H"], table["K"]])
     positions = lattice.position(miller)
     bending = curvature(miller, positions, np.column_stack([table["PX"], table["PY"]]))
     boxes = replace(cut(image, nearest_pixels(positions), parameters.half), curvature=bending)
-    learned = _learn(table, lattice.origin, image.shape, parameters)
-    shape = learned.shape_at(positions)
+    shape = profile.shape_at(positions)
     own = replace(own_boxes(image, miller, boxes.centre, lattice, noise, parameters), curvature=bending)
     boxes, raw = boxes.flat(), np.where(boxes.usable, boxes.values, np.nan)
     held = fit_held(own, noise, positions - boxes.centre, shape)
@@ -98,7 +96,6 @@ def integrate_image(image, table, lattice, noise, parameters):
         loss_sigma=loss_sigma,
         strong=strong,
         held=held.fits,
-        profile=learned,
         flag=table["FLAG"] | held.flag | overlap,
         background=intercalated(image, miller, lattice, noise),
         rejected=_reject(boxes, foreground, growth, step, parameters.box_size),
@@ -111,16 +108,6 @@ def _largest_step(lattice, parameters):
     """The largest N whose inner squares leave those of the neighbours alone; 0 where none does."""
     free = int((lattice.square_spacing - 1) / 2) - parameters.box_size
     return min(max(free, 0), parameters.box_grow_amount)
-
-
-def _learn(table, origin, image_shape, parameters):
-    used = table[(table["FLAG"] & flags.EXCLUDING) == 0]
-    return profile.learn(
-        np.column_stack([used["XOBS"], used["YOBS"]]),
-        gaussian.shape_from_widths(used["BX"], used["BY"], used["W"]),
-        used["I"] / np.sqrt(used["VARI"]),
-        default=profile.default(origin, image_shape, parameters.expected_width, parameters.box_size),
-    )
 
 
 def _foreground(boxes, table, held, positions, shape, lattice, noise, parameters):

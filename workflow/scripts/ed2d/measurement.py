@@ -36,8 +36,9 @@ class Measurement:
     def clear(self):
         """True where the spot determines its centre and shape, (n,).
 
-        Decided by the fit with held shape: as its volume is the more precise one and its error uncorrelated with what a
-        free fit adds to it (Hausman 1978), the choice between the two biases neither.
+        Decided by the fit with held shape: where that shape is right its volume is the more precise one, and its error
+        uncorrelated with what a free fit adds to it (Hausman 1978). So the choice does not bias the volumes of a spot
+        that is fitted now one way, now the other.
         """
         return self.held.fits.significance >= CLEAR
 

@@ -7,14 +7,15 @@ import numpy as np
 from .gaussian import covariance_from_shape, shape_from_covariance
 from .polynomials import monomials
 
-BASES = {"constant": 3, "radial": 5, "radial quartic": 7, "quadratic": 20}  # and their numbers of coefficients
-FEWEST_SPOTS, MOST_SPOTS = 3, 1000  # that teach; of more the most significant
+FEWEST_SPOTS = {"constant": 3, "radial": 6, "radial quartic": 20, "quadratic": 60}
+MOST_SPOTS = 1000  # that teach; of more the most significant
 NARROWEST = 0.4  # px, the smallest width of a spot that pixels can resolve
 START_SCATTER, LEAST_SCATTER = 0.1, 0.01  # of the width: scatter of the spots about the profile
 MEDIAN_CHI2 = 2.366  # of three degrees of freedom
 TUKEY = 8.0  # standard deviations at which the biweight of a spot becomes zero
 MOST_ITERATIONS = 20
 SMALLEST_STEP = 1e-6  # of the largest coefficient
+DIGITS = 8  # of the coefficients: reflection files hold them as text
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,13 @@ class Profile:
 
     basis: "constant", an ellipse; "radial", with terms that grow with the squared radius, differently along and across
     it; "radial quartic", with the fourth power too; "quadratic", with any polynomial of second degree besides.
-    coefficients (terms,); scatter: relative rms of the spots' widths about it, beyond their errors; spots: how many
-    taught it.
+    scatter: relative rms of the spots' widths about it, beyond their errors; spots: how many taught it.
     """
 
     basis: str
     origin: tuple[float, float]
     scale: float
-    coefficients: np.ndarray
+    coefficients: tuple[float, ...]
     narrowest: float
     widest: float
     scatter: float
@@ -70,10 +70,10 @@ def _bounded(moments, narrowest, widest):
 
 
 def default(origin, image_shape, width, box_size):
-    """The profile before anything is learned: round spots of `width` px everywhere; scatter NaN."""
-    moments = np.array([1.0, 0.0, 1.0]) * max(width, NARROWEST) ** 2
-    bounds = {"narrowest": NARROWEST, "widest": max(box_size, 2 * NARROWEST)}
-    return Profile("constant", origin, max(image_shape) / 2, moments, **bounds, scatter=np.nan, spots=0)
+    """The profile before anything is learned: round spots of `width` px everywhere; scatter 0."""
+    moment = float(max(width, NARROWEST) ** 2)
+    bounds = {"narrowest": NARROWEST, "widest": float(max(box_size, 2 * NARROWEST))}
+    return Profile("constant", origin, max(image_shape) / 2, (moment, 0.0, moment), **bounds, scatter=0.0, spots=0)
 
 
 def learn(positions, shapes, significance, *, default):
@@ -81,19 +81,21 @@ def learn(positions, shapes, significance, *, default):
 
     Robust least squares of the shapes' p, r e^-s, s, whose errors are symmetric, by polynomials of the second moments.
     A spot weighs 1 / (1 / significance^2 + scatter^2): the significance must come from fits with held shape, as a free
-    fit that is too narrow also looks too significant. The basis is the one of the smallest Bayesian information
-    criterion (Schwarz 1978) that the number of spots allows; with fewer than three spots the profile is `default`,
-    which also gives origin, scale and bounds.
+    fit that is too narrow also looks too significant. The basis is the richest that the number of spots allows, but
+    "quadratic" only where its Bayesian information criterion is the smaller (Schwarz 1978). With fewer than three spots
+    the profile is `default`, which also gives origin, scale and bounds.
     """
     chosen = np.argsort(-significance, kind="stable")[:MOST_SPOTS]
     positions, shapes, significance = positions[chosen], shapes[chosen], significance[chosen]
-    allowed = [basis for basis, terms in BASES.items() if len(positions) >= max(FEWEST_SPOTS, terms)]
+    allowed = [basis for basis, fewest in FEWEST_SPOTS.items() if len(positions) >= fewest]
     if not allowed:
         return default
     error2 = 1 / significance**2
-    richest, _ = _fitted(allowed[-1], positions, shapes, error2, default)
-    fits = [_fitted(basis, positions, shapes, error2, default, richest.scatter) for basis in allowed]
-    return min(fits, key=lambda fit: fit[1])[0]
+    richest, criterion = _fitted(allowed[-1], positions, shapes, error2, default)
+    if richest.basis != "quadratic":
+        return richest
+    plain, of_plain = _fitted(allowed[-2], positions, shapes, error2, default, richest.scatter)
+    return plain if of_plain <= criterion else richest
 
 
 def _fitted(basis, positions, shapes, error2, default, scatter=None):
@@ -116,7 +118,10 @@ def _fitted(basis, positions, shapes, error2, default, scatter=None):
             break
     loss = TUKEY**2 / 3 * np.sum(1 - np.clip(1 - distance / TUKEY**2, 0.0, None) ** 3)
     criterion = loss + design.shape[2] * np.log(3 * len(design))
-    return replace(default, basis=basis, coefficients=coefficients, scatter=scatter, spots=len(design)), criterion
+    coefficients = tuple(float(f"{value:.{DIGITS}g}") for value in coefficients)
+    return replace(
+        default, basis=basis, coefficients=coefficients, scatter=float(scatter), spots=len(design)
+    ), criterion
 
 
 def _linearised(moments, shapes, design):
