@@ -1,7 +1,10 @@
 """What the numerical tests share: parameters, images and boxes with a known truth, and how pulls are judged."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from ed2d import gaussian
 from ed2d.boxes import Boxes, grid
 from ed2d.image import Image
 from ed2d.parameters import Parameters
@@ -43,7 +46,7 @@ def boxes_of(values, *, usable=True):
     usable = np.broadcast_to(np.asarray(usable, bool), values.shape).copy()
     none = np.zeros_like(usable)
     centre = np.zeros((len(values), 2), np.int64)
-    return Boxes(half, centre, np.where(usable, values, 0.0), usable, none, ~usable, none)
+    return Boxes(half, centre, np.where(usable, values, 0.0), usable, none, ~usable, none, none)
 
 
 def drawn(half, spots):
@@ -68,6 +71,45 @@ def many_spots(n, random, *, volume, background, widths=(1.2, 2.2), slope=0.0, c
     level = np.full((n, 1), float(background))
     shape = [large, small, random.uniform(-90, 90, n)]
     return np.column_stack([np.full(n, float(volume)), place, *shape, level, gradient])
+
+
+def shape_of(spots):
+    """Shapes (n, 3) of spots (n, 9) of `drawn`."""
+    return gaussian.shape_from_widths(*np.asarray(spots)[:, 3:6].T)
+
+
+def theta_of(spots):
+    """A, C, Px, Py, x, y, p, r, s of spots (n, 9) of `drawn`."""
+    volume, x, y, large, small, _, c, px, py = spots.T
+    return np.column_stack([volume / (2 * np.pi * large * small), c, px, py, x, y, shape_of(spots)])
+
+
+def fits_at(theta):
+    """Fits with the nine parameters theta (n, 9) and nothing else."""
+    amplitude, plane, centre, shape = theta[:, 0], theta[:, 1:4], theta[:, 4:6], theta[:, 6:]
+    return replace(gaussian.Fits.missing(len(theta)), amplitude=amplitude, plane=plane, centre=centre, shape=shape)
+
+
+def found_in(fits):
+    """The nine parameters of the fits in the order of their covariance, (n, 9)."""
+    return np.column_stack([fits.amplitude, fits.plane, fits.centre, fits.shape])
+
+
+def sigma_of(fits):
+    """Their standard deviations, (n, 9)."""
+    return np.sqrt(np.einsum("nii->ni", fits.covariance))
+
+
+def tracks(half, n, length, random, reach):
+    """Straight tracks (n, side^2) of `length` px, along x or y or a diagonal, that start within `reach` px."""
+    dx, dy = grid(half)
+    start = random.integers(-reach, reach + 1, (n, 2))
+    step = np.array([(1, 0), (0, 1), (1, 1), (1, -1)])[random.integers(0, 4, n)]
+    hit = np.zeros((n, (2 * half + 1) ** 2), bool)
+    for k in range(length):
+        place = start + k * step
+        hit |= (dx == place[:, :1]) & (dy == place[:, 1:])
+    return hit
 
 
 def recorded(expected, random, *, gain=1.0, read_noise=0.0, offset=0.0):
