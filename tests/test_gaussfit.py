@@ -8,14 +8,13 @@ from scipy.optimize import curve_fit
 
 from ed2d import gaussfit, gaussian
 from ed2d.boxes import cut, grid
-from populations import CASES, HALF, in_sigmas, measured, population
+from populations import CASES, HALF, ROUND, in_sigmas, measured, population
 from stills import boxes_of, drawn, found_in, image_of, recorded, shape_of, sigma_of
 
 SIGMA_AGREEMENT = 2e-3  # of a standard deviation: scipy and this fit end at the same place
 COVARIANCE_AGREEMENT = 2e-3  # relative, scipy's Jacobian being numeric
 CHI2_ROUNDING = 4e-9  # of the square of I/sigma: what keeping the matrices regular costs
 COLUMNS = ("amplitude", "plane", "centre", "shape", "covariance", "chi2", "dof", "converged")
-ROUND = gaussian.shape_from_covariance(4.0, 0.0, 4.0)
 
 
 @pytest.fixture
@@ -348,3 +347,39 @@ def test_a_noiseless_spot_comes_back():
         assert large[0] == pytest.approx(2.5, abs=1e-5) and small[0] == pytest.approx(1.2, abs=1e-5)
         assert abs((found[0] - angle + 90) % 180 - 90) < 1e-4
         np.testing.assert_allclose([*fits.centre[0], *fits.plane[0]], [0.1, -0.2, 50, 1, -2], rtol=1e-4)
+
+
+def assert_within_bounds(fits):
+    """Finite parameters, the centre and the widths (1 / e^p, 1 / e^s) where a box can determine them."""
+    assert np.isfinite(found_in(fits)).all()
+    assert np.all(np.abs(fits.centre) <= gaussfit.FARTHEST * HALF)
+    widths = np.exp(-fits.shape[:, [0, 2]])
+    assert np.all((widths >= gaussfit.NARROWEST) & (widths <= gaussfit.WIDEST * HALF))
+
+
+@pytest.mark.parametrize("width", [0.01, 0.5, 2.0, 30.0, 1e4])
+@pytest.mark.parametrize("far", [0.0, 9.0, 500.0])
+def test_bounds_hold_from_any_start(width, far):
+    """Noise and spots from starts of any width, even far outside of the box: no answer is beyond the bounds."""
+    _, boxes, weights, _ = population("camera", 200, seed=24)
+    random = np.random.default_rng(24)
+    every = boxes_of(np.vstack([boxes.values, random.poisson(20.0, (200, 361))]))
+    start = random.uniform(-far, far, (400, 2)), np.tile(ROUND - np.log(width / 2.0) * np.array([1, 0, 1]), (400, 1))
+    weights = np.vstack([weights, np.full((200, 361), 1 / 20)])
+    assert_within_bounds(gaussfit.fit(every, weights, *start))
+    assert_within_bounds(gaussfit.approach(every, weights, *start))
+
+
+@pytest.mark.parametrize("case", ["camera", "sparse", "broad"])
+def test_answers_do_not_pile_up_on_the_bounds(case):
+    """From starts 2 px and a factor of two off, no spot ends near a bound and all agree."""
+    spots, boxes, weights, fits = measured(case, 500, seed=25)
+    random = np.random.default_rng(25)
+    start = spots[:, 1:3] + random.uniform(-2, 2, (500, 2))
+    shape = shape_of(spots) + np.log(2) * random.uniform(-1, 1, (500, 1)) * np.array([1, 0, 1])
+    found = gaussfit.fit(boxes, weights, start, shape)
+    widths = np.exp(-found.shape[:, [0, 2]])
+    near = np.any((widths < 1.1 * gaussfit.NARROWEST) | (widths > 0.9 * gaussfit.WIDEST * HALF), axis=1)
+    near |= np.any(np.abs(found.centre) > 0.9 * gaussfit.FARTHEST * HALF, axis=1)
+    same = in_sigmas(found, fits) < 0.05
+    assert not np.any(near) and np.all(same)

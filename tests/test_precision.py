@@ -6,8 +6,7 @@ import pytest
 from ed2d import flags, gaussfit
 from ed2d.boxes import grid
 from ed2d.noise import Noise
-from ed2d.spots import fit_free, fit_held
-from populations import CASES, HALF, measured
+from populations import CASES, HALF, fitted, measured
 from stills import (
     WIDE_SIGMA,
     assert_pulls,
@@ -76,21 +75,13 @@ def sample(n, wanted, *, background, gain, seed):
     return spots, boxes, noise, covariance, sigma
 
 
-def freely(spots, boxes, noise, seed=0):
-    """Free fits as extraction comes to them: from held ones with centres 0.05 px and widths 3 % off."""
-    random = np.random.default_rng(seed)
-    centre = spots[:, 1:3] + random.normal(0, 0.05, (len(spots), 2))
-    shape = shape_of(spots) + random.normal(0, 0.03, (len(spots), 3))
-    return fit_free(boxes, noise, fit_held(boxes, noise, centre, shape).fits, box_size=6)
-
-
 @pytest.mark.parametrize("wanted", BINS)
 @pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize("gain", GAINS)
 def test_errors_over_the_cramer_rao_bound(wanted, background, gain):
     """Volume and centre are as good as any unbiased estimate can be; their pulls have mean 0 and width 1."""
     spots, boxes, noise, covariance, sigma = sample(SPOTS, wanted, background=background, gain=gain, seed=1)
-    found = freely(spots, boxes, noise)
+    _, found = fitted(boxes, noise, spots)
     good = found.flag & BAD == 0
     assert np.mean(~good) <= DISTRUSTED[wanted] and not np.any(found.flag & flags.ZINGER)
     fits, spots, covariance, sigma = found.fits[good], spots[good], covariance[good], sigma[good]
@@ -114,7 +105,7 @@ def test_without_the_correction_weak_volumes_are_biased(monkeypatch):
         for name, limit in (("corrected", gaussfit.LARGEST_BIAS), ("least squares", 0.0)):
             with monkeypatch.context() as patch:
                 patch.setattr(gaussfit, "LARGEST_BIAS", limit)
-                found = freely(spots, boxes, noise)
+                _, found = fitted(boxes, noise, spots)
             good = found.flag & BAD == 0
             errors[name].append(((found.fits.volume - spots[:, 0]) / sigma)[good])
     biases = {name: np.mean(np.concatenate(parts)) for name, parts in errors.items()}
