@@ -45,8 +45,8 @@ def boxes_of(values, *, usable=True):
     half = (round(values.shape[1] ** 0.5) - 1) // 2
     usable = np.broadcast_to(np.asarray(usable, bool), values.shape).copy()
     none = np.zeros_like(usable)
-    centre = np.zeros((len(values), 2), np.int64)
-    return Boxes(half, centre, np.where(usable, values, 0.0), usable, none, ~usable, none, none)
+    centre, flat = np.zeros((len(values), 2), np.int64), np.zeros((len(values), 3))
+    return Boxes(half, centre, np.where(usable, values, 0.0), usable, none, ~usable, none, none, flat)
 
 
 def drawn(half, spots):

@@ -29,6 +29,7 @@ BINS = {(6, 15): 1.10, (15, 40): 1.05, (40, 200): 1.05}  # I/sigma; rms errors i
 SPOTS = 4000
 LARGEST_BIAS = 0.1  # of the bound of the volume
 DISTRUSTED = {(6, 15): 0.02, (15, 40): 0.0, (40, 200): 0.0}  # share of the fits that flags say not to use
+HONEST = 1e-3  # share of the boxes that lose a pixel for a zinger
 BAD = flags.NOT_CONVERGED | flags.WIDTH | flags.CENTRE
 
 
@@ -83,7 +84,7 @@ def test_errors_over_the_cramer_rao_bound(wanted, background, gain):
     spots, boxes, noise, covariance, sigma = sample(SPOTS, wanted, background=background, gain=gain, seed=1)
     _, found = fitted(boxes, noise, spots)
     good = found.flag & BAD == 0
-    assert np.mean(~good) <= DISTRUSTED[wanted] and not np.any(found.flag & flags.ZINGER)
+    assert np.mean(~good) <= DISTRUSTED[wanted] and np.mean(found.flag & flags.ZINGER != 0) < HONEST
     fits, spots, covariance, sigma = found.fits[good], spots[good], covariance[good], sigma[good]
     error = (fits.volume - spots[:, 0]) / sigma
     displacement = (fits.centre - spots[:, 1:3]) / np.sqrt(np.einsum("nii->ni", covariance)[:, 4:6])
