@@ -51,7 +51,9 @@ def fitted(boxes, noise, spots, *, round_start=False):
     """
     random = np.random.default_rng(len(spots))
     centre = spots[:, 1:3] + random.normal(0, 0.3 if round_start else 0.05, (len(spots), 2))
-    shape = np.tile(ROUND, (len(spots), 1)) if round_start else shape_of(spots) + random.normal(0, 0.03, (len(spots), 3))
+    shape = (
+        np.tile(ROUND, (len(spots), 1)) if round_start else shape_of(spots) + random.normal(0, 0.03, (len(spots), 3))
+    )
     boxes = boxes.without(spikes(boxes, noise))
     held = fit_held(boxes, noise, centre, shape)
     return held, fit_free(boxes, noise, held.fits, box_size=BOX_SIZE)

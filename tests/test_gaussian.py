@@ -91,7 +91,9 @@ def test_first_derivatives_against_differences(seed):
                                exponent(theta, dx, dy), rtol=1e-9, atol=1e-9)  # fmt: skip
     found = gaussian.derivatives(centre, shape) @ monomials(dx, dy, 2).T
     for k in range(5):
-        numerical = (exponent(shifted(theta, k, STEP), dx, dy) - exponent(shifted(theta, k, -STEP), dx, dy)) / (2 * STEP)
+        numerical = (exponent(shifted(theta, k, STEP), dx, dy) - exponent(shifted(theta, k, -STEP), dx, dy)) / (
+            2 * STEP
+        )
         assert np.max(np.abs(found[:, k] - numerical)) < NUMERICAL * np.abs(numerical).max()
 
 
