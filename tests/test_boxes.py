@@ -1,11 +1,13 @@
 """Boxes cut out of an image: the right pixels, and why a pixel is not usable."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 
-from ed2d.boxes import away_from_neighbours, cut, grid, nearest_pixels
+from ed2d.boxes import Boxes, away_from_neighbours, chunks, cut, grid, nearest_pixels
 from ed2d.lattice import Lattice, predict
-from stills import image_of
+from stills import boxes_of, image_of
 
 SHAPE = (23, 41)
 
@@ -107,3 +109,105 @@ def test_away_from_neighbours_by_brute_force(lattice, distance):
         far = np.hypot(x + dx - place[:, :1], y + dy - place[:, 1:]) > distance
         expected[n] = far.all(axis=0)
     np.testing.assert_array_equal(away_from_neighbours(half, miller, centre, lattice, distance), expected)
+
+
+def columns(boxes):
+    """The arrays of boxes by name."""
+    return {field.name: getattr(boxes, field.name) for field in fields(Boxes)[1:]}
+
+
+@pytest.mark.parametrize("far", [30, 10**6, -(10**9)])
+def test_far_outside_of_the_image(numbered, far):
+    """Boxes wholly off the image, even very far, have no usable pixel and take no other's."""
+    boxes = cut(numbered, np.array([[far, far], [20, 11], [20, -abs(far) - 10]]), 3)
+    assert boxes.outside[[0, 2]].all() and not boxes.usable[[0, 2]].any() and not boxes.values[[0, 2]].any()
+    assert boxes.usable[1].all()
+
+
+@pytest.mark.parametrize("shape", [(5, 41), (23, 5), (5, 7), (1, 1)])
+def test_an_image_smaller_than_a_box(shape):
+    """Where the image is narrower than the box, this holds all there is, in its place."""
+    y, x = np.indices(shape)
+    image = image_of(1.0 + 1000 * y + x)
+    centre = np.array([[shape[1] // 2, shape[0] // 2], [0, 0]])
+    boxes = cut(image, centre, 4)
+    padded = np.pad(image.data, 9, constant_values=0.0)
+    for n, (cx, cy) in enumerate(centre):
+        region = padded[cy + 5 : cy + 14, cx + 5 : cx + 14].ravel()
+        np.testing.assert_array_equal(boxes.values[n], region)
+        np.testing.assert_array_equal(boxes.usable[n], region > 0)
+    np.testing.assert_array_equal(boxes.outside, ~boxes.usable)
+
+
+def test_no_boxes(numbered):
+    """No centre, no box; nothing fails."""
+    boxes = cut(numbered, np.empty((0, 2), np.int64), 3)
+    assert len(boxes) == 0 and boxes.values.shape == (0, 49) and len(boxes[np.array([], int)]) == 0
+
+
+def test_boxes_are_copies():
+    """Neither the image nor other boxes change with what is made of them."""
+    data = np.arange(23 * 41.0).reshape(SHAPE)
+    image = image_of(data.copy(), ignored=data % 7 == 0)
+    boxes = cut(image, np.array([[10, 10], [11, 10]]), 3)
+    boxes.values[0] = -1
+    np.testing.assert_array_equal(image.data, data)
+    assert not np.any(boxes.values[1] == -1)
+
+
+def test_replaced_takes_rows_of_others(numbered):
+    """Rows of other boxes at the given places, of all arrays; the rest and the original stay."""
+    first = cut(numbered, np.array([[3, 3], [20, 11], [39, 2], [0, 22]]), 3)
+    image = image_of(numbered.data + 1, ignored=numbered.data % 5 == 0, saturated=numbered.data % 3 == 0)
+    second = cut(image, np.array([[7, 7], [40, 20]]), 3)
+    second = second.without(np.arange(49) == 10)
+    before = {name: array.copy() for name, array in columns(first).items()}
+    mixed = first.replaced(np.array([3, 1]), second)
+    for name, array in columns(mixed).items():
+        np.testing.assert_array_equal(array[[3, 1]], getattr(second, name))
+        np.testing.assert_array_equal(array[[0, 2]], before[name][[0, 2]])
+        np.testing.assert_array_equal(getattr(first, name), before[name])
+    again = first.replaced(np.array([0]), second[:1], source=np.array([2, 1, 1]))
+    np.testing.assert_array_equal(again.centre, [second.centre[0], first.centre[1], first.centre[1]])
+
+
+def test_without_zingers():
+    """Pixels left out are neither usable nor counted and say why; what was not usable is no zinger."""
+    random = np.random.default_rng(3)
+    image = image_of(random.normal(10, 1, SHAPE), ignored=random.random(SHAPE) < 0.2)
+    boxes = cut(image, np.column_stack([random.integers(0, 41, 9), random.integers(0, 23, 9)]), 3)
+    zinger = random.random(boxes.usable.shape) < 0.3
+    less = boxes.without(zinger)
+    np.testing.assert_array_equal(less.zinger, zinger & boxes.usable)
+    np.testing.assert_array_equal(less.usable, boxes.usable & ~zinger)
+    np.testing.assert_array_equal(less.values, np.where(less.usable, boxes.values, 0))
+    reasons = np.stack([less.usable, less.outside, less.ignored, less.saturated, less.zinger])
+    assert np.all(reasons.sum(axis=0) == 1)
+    other = random.random(boxes.usable.shape) < 0.3
+    for name, array in columns(less.without(other)).items():
+        np.testing.assert_array_equal(array, getattr(boxes.without(zinger | other), name))
+    for name, array in columns(boxes.without(np.zeros_like(zinger))).items():
+        np.testing.assert_array_equal(array, getattr(boxes, name))
+
+
+def test_flat_boxes_have_lost_a_paraboloid():
+    """Values less d^T H d / 2 and no curvature left; pixels that are not usable stay 0."""
+    half, bend = 4, np.array([[0.3, -0.1, 0.2], [0.0, 0.0, 0.0], [-1.0, 2.0, 0.5]])
+    random = np.random.default_rng(4)
+    dx, dy = grid(half)
+    plane = 50 + 2.0 * dx - dy
+    bowl = np.stack([[np.array([x, y]) @ [[a, b], [b, c]] @ [x, y] / 2 for x, y in zip(dx, dy, strict=True)] for a, b, c in bend])
+    usable = random.random(bowl.shape) < 0.8
+    boxes = replace(boxes_of(plane + bowl, usable=usable), curvature=bend)
+    flat = boxes.flat()
+    np.testing.assert_allclose(flat.values, np.where(usable, plane, 0), atol=1e-12)
+    assert not flat.curvature.any() and np.array_equal(flat.usable, usable)
+
+
+@pytest.mark.parametrize("n", [0, 1, 1024, 1025, 5000])
+def test_chunks_cover_all_rows_once(n):
+    """One after the other, none empty, none large."""
+    rows = np.arange(n)
+    parts = [rows[part] for part in chunks(n)]
+    assert all(0 < len(part) <= 1024 for part in parts)
+    np.testing.assert_array_equal(np.concatenate([[], *parts]), rows)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ed2d import flags, gaussian
+from ed2d import flags
 from ed2d.boxes import cut, grid
 from ed2d.noise import Noise
-from ed2d.spots import Spots, fit_free, fit_held
-from populations import BOX_SIZE, HALF, ROUND, fitted
+from ed2d.spots import fit_free, fit_held
+from populations import BOX_SIZE, HALF, fitted
 from stills import assert_pulls, boxes_of, drawn, fits_at, image_of, many_spots, recorded, shape_of, theta_of, tracks
 
 HELD_BIAS = 0.05  # standard deviations, from weights that follow the fitted amplitude

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from ed2d import flags
-from ed2d.boxes import grid
 from ed2d.noise import Noise
 from ed2d.spots import fit_held
 from ed2d.zingers import spikes, zingers
