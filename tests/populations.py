@@ -44,16 +44,18 @@ def in_sigmas(first, second):
     return np.max(np.abs(found_in(first) - found_in(second)) / sigma_of(second), axis=1)
 
 
-def fitted(boxes, noise, spots, *, round_start=False):
+def fitted(boxes, noise, spots, *, round_start=False, exact=False):
     """Held and free fits as extraction makes them, after spikes: held at centres 0.05 px and widths 3 % off.
 
-    round_start: as in its first round, held 0.3 px off and round.
+    round_start: as in its first round, held 0.3 px off and round; exact: held at the true place and shape.
     """
     random = np.random.default_rng(len(spots))
     centre = spots[:, 1:3] + random.normal(0, 0.3 if round_start else 0.05, (len(spots), 2))
     shape = (
         np.tile(ROUND, (len(spots), 1)) if round_start else shape_of(spots) + random.normal(0, 0.03, (len(spots), 3))
     )
+    if exact:
+        centre, shape = spots[:, 1:3], shape_of(spots)
     boxes = boxes.without(spikes(boxes, noise))
     held = fit_held(boxes, noise, centre, shape)
     return held, fit_free(boxes, noise, held.fits, box_size=BOX_SIZE)
