@@ -196,7 +196,9 @@ def test_flat_boxes_have_lost_a_paraboloid():
     random = np.random.default_rng(4)
     dx, dy = grid(half)
     plane = 50 + 2.0 * dx - dy
-    bowl = np.stack([[np.array([x, y]) @ [[a, b], [b, c]] @ [x, y] / 2 for x, y in zip(dx, dy, strict=True)] for a, b, c in bend])
+    bowl = np.stack(
+        [[np.array([x, y]) @ [[a, b], [b, c]] @ [x, y] / 2 for x, y in zip(dx, dy, strict=True)] for a, b, c in bend]
+    )
     usable = random.random(bowl.shape) < 0.8
     boxes = replace(boxes_of(plane + bowl, usable=usable), curvature=bend)
     flat = boxes.flat()

@@ -5,7 +5,7 @@ import pytest
 
 from ed2d.noise import Noise
 from ed2d.peaks import SYSTEMATIC, look
-from stills import WIDE_SIGMA, assert_pulls, drawn, image_of, many_spots, recorded
+from stills import WIDE_SIGMA, drawn, image_of, many_spots, recorded
 
 SHAPE = (400, 520)
 PITCH, REACH, WIDTH = 36, 6, 2.0
@@ -121,7 +121,9 @@ def test_gain_and_translation():
     data, points, _ = field(random, volume=2000, gain=1.0, read_noise=0.0, background=20)
     one = look(image_of(data), points, noise_of(1.0, 0.0), reach=REACH, width=WIDTH)
     ten = look(image_of(10 * data), points, noise_of(10.0, 0.0), reach=REACH, width=WIDTH)
-    moved = look(image_of(np.roll(data, (7, -5), (0, 1))), points + [-5, 7], noise_of(1.0, 0.0), reach=REACH, width=2.0)
+    moved = look(
+        image_of(np.roll(data, (7, -5), (0, 1))), points + np.array([-5, 7]), noise_of(1.0, 0.0), reach=REACH, width=2.0
+    )
     np.testing.assert_allclose(ten.observed, one.observed, atol=1e-6)
     np.testing.assert_allclose(ten.significance, one.significance, rtol=1e-6)
     inner = np.all((points > 40) & (points < np.array(SHAPE[::-1]) - 40), axis=1)
