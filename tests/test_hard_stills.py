@@ -151,6 +151,7 @@ WRONG = {
     "turned and larger": Lattice((301.3, 237.8), (27.4, 8.3), (-9.8, 29.1)),
     "turned by 45 degrees": Lattice((301.3, 237.8), (16.9, 21.4), (-23.5, 17.4)),
     "far smaller vectors": Lattice((301.3, 237.8), (19.3, 2.0), (-3.0, 17.1)),
+    "a third longer along one vector": Lattice((301.3, 237.8), (36.1, 4.3), (-4.3, 28.9)),
     "sheared": Lattice((301.3, 237.8), (27.1, 13.2), (-4.3, 28.9)),
 }
 

@@ -104,15 +104,22 @@ def test_masked_places():
 
 
 def test_the_edge_of_the_image():
-    """Points beyond and at the edge: never an error, and no peak outside of the image."""
+    """Points beyond and at the edge: never an error, and clear peaks only where spots are, hence on the image."""
     random = np.random.default_rng(4)
-    image = image_of(random.poisson(30.0, (60, 90)).astype(float))
-    x, y = np.meshgrid(np.arange(-40, 130, 7), np.arange(-40, 100, 7))
+    expected = np.full((100, 130), 30.0)
+    centres = np.array([[20, 20], [60, 24], [110, 20], [22, 50], [108, 52], [21, 80], [66, 79], [109, 80]])
+    for x, y in centres:
+        expected[y - 15 : y + 16, x - 15 : x + 16] += drawn(15, [[3e4, 0, 0, 2, 1.5, 30, 0, 0, 0]]).reshape(31, 31)
+    image = image_of(recorded(expected[18:82, 18:112], random))
+    x, y = np.meshgrid(np.arange(-40, 150, 7), np.arange(-40, 130, 7))
     points = np.column_stack([x.ravel(), y.ravel()])
     peaks = look(image, points, noise_of(1.0, 0.0), reach=REACH, width=WIDTH)
-    inside = np.all((peaks.observed > -1) & (peaks.observed < [90, 60]), axis=1)
-    assert np.all(inside[peaks.significance > 0]) and np.isfinite(peaks.observed).all()
-    assert np.all(np.abs(peaks.observed - points) <= REACH + 5)
+    assert np.isfinite(peaks.observed).all() and np.all(np.abs(peaks.observed - points) <= REACH + 5)
+    clear = peaks.significance > 3 * CLEAR
+    distance = np.linalg.norm(peaks.observed[clear][:, None] - (centres - 18)[None], axis=2)
+    assert np.all(distance.min(axis=1) < 3) and len(set(distance.argmin(axis=1))) >= 6
+    off = np.any((points < -10) | (points > [94 + 10, 64 + 10]), axis=1)
+    assert not peaks.significance[off].any()
 
 
 def test_gain_and_translation():
