@@ -141,6 +141,19 @@ def test_the_scatter_of_the_spots(scatter):
     assert learn(*taught(400, random, significance=200.0), default=START).scatter < 0.015
 
 
+@pytest.mark.parametrize("significance", [10.0, 100.0, 1000.0])
+def test_spots_that_have_no_common_shape(significance):
+    """Widths without any order, as a wrong lattice finds them, however few or precise: a profile within bounds."""
+    random = np.random.default_rng(11)
+    for n in (3, 5, 7, 9, 12, 20, 30):
+        for _ in range(10):
+            positions, _, weights = taught(n, random, significance=significance)
+            widths = random.choice([1.0, 3.0], n) * random.uniform(0.9, 1.1, n)
+            shapes = gaussian.shape_from_widths(widths, widths * random.uniform(0.6, 1.0, n), random.uniform(-90, 90, n))
+            large, small, _ = gaussian.widths(learn(positions, shapes, weights, default=START).shape_at(positions))
+            assert np.all((small >= START.narrowest - 1e-9) & (large <= START.widest + 1e-9))
+
+
 @pytest.mark.parametrize("n", [0, 2])
 def test_without_spots_a_round_default(n):
     """Fewer than three spots: round, a third of BoxSize, everywhere."""
