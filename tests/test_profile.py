@@ -149,7 +149,9 @@ def test_spots_that_have_no_common_shape(significance):
         for _ in range(10):
             positions, _, weights = taught(n, random, significance=significance)
             widths = random.choice([1.0, 3.0], n) * random.uniform(0.9, 1.1, n)
-            shapes = gaussian.shape_from_widths(widths, widths * random.uniform(0.6, 1.0, n), random.uniform(-90, 90, n))
+            shapes = gaussian.shape_from_widths(
+                widths, widths * random.uniform(0.6, 1.0, n), random.uniform(-90, 90, n)
+            )
             large, small, _ = gaussian.widths(learn(positions, shapes, weights, default=START).shape_at(positions))
             assert np.all((small >= START.narrowest - 1e-9) & (large <= START.widest + 1e-9))
 
