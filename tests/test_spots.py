@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ed2d import flags
-from ed2d.boxes import cut, grid
+from ed2d.boxes import CHUNK, cut, grid
 from ed2d.noise import Noise
 from ed2d.spots import fit_free, fit_held
+from ed2d.zingers import spikes
 from populations import BOX_SIZE, HALF, fitted
 from stills import assert_pulls, boxes_of, drawn, fits_at, image_of, many_spots, recorded, shape_of, theta_of, tracks
 
@@ -43,6 +44,24 @@ def test_the_gain_only_scales_the_result():
     np.testing.assert_array_equal(one.flag, ten.flag)
     assert np.max(np.abs(ten.fits.volume / 10 - one.fits.volume) / np.sqrt(one.fits.volume_variance)) < 0.01
     np.testing.assert_allclose(ten.fits.volume_variance, 100 * one.fits.volume_variance, rtol=0.01)
+
+
+def test_order_and_company_do_not_matter():
+    """Boxes in other order, some of them only, or more than are worked on together: each its own fits."""
+    random = np.random.default_rng(16)
+    spots = many_spots(CHUNK + 50, random, volume=3000, background=20)
+    values = recorded(drawn(HALF, spots), random) + 800 * tracks(HALF, len(spots), 2, random, 7)
+    held, found, boxes, noise = free(values, spots)
+    boxes = boxes.without(spikes(boxes, noise))
+    rows = random.permutation(len(spots))[:300]
+    some = fit_free(boxes, noise, held.fits, box_size=BOX_SIZE, rows=rows)
+    alone = fit_held(boxes[rows], noise, held.fits.centre[rows], held.fits.shape[rows])
+    for one, two in ((some, found[rows]), (alone, fit_held(boxes, noise, held.fits.centre, held.fits.shape)[rows])):
+        np.testing.assert_array_equal(one.flag, two.flag)
+        np.testing.assert_allclose(one.fits.volume, two.fits.volume, rtol=1e-6)
+        np.testing.assert_allclose(one.fits.volume_variance, two.fits.volume_variance, rtol=1e-6)
+    assert len(fit_free(boxes, noise, held.fits, box_size=BOX_SIZE, rows=rows[:0]).flag) == 0
+    assert len(fit_held(boxes[rows[:0]], noise, np.empty((0, 2)), np.empty((0, 3))).flag) == 0
 
 
 def test_pixel_flags():
