@@ -11,6 +11,7 @@ from ed2d.integration import REASONS, integrate_image
 from ed2d.lattice import Lattice, predict
 from ed2d.merit import pulls
 from ed2d.noise import Noise
+from ed2d.profile import default
 from ed2d.simulate import Simulation, expected, simulate, transmission
 from ed2d.table import empty_table, extract_dtype
 from stills import assert_pulls, image_of, in_order_of, parameters, recorded
@@ -65,6 +66,7 @@ def given(**changes):
     return parameters(gain=GAIN, read_noise=READ_NOISE, **changes)
 
 
+ROUND = default(LATTICE.origin, SHAPE, 1.7, given().box_size)
 NOISE = Noise(gain=GAIN, read_variance=READ_NOISE**2, offset=0.0)
 
 
@@ -74,7 +76,13 @@ def measured(seed):
     image, truth = photographed(1.0, seed=seed)
     extraction = extract_image(image, LATTICE, given())
     table = extraction.table()
-    return image, truth, table, extraction, integrate_image(image, table, extraction.lattice, extraction.noise, given())
+    return (
+        image,
+        truth,
+        table,
+        extraction,
+        integrate_image(image, table, extraction.lattice, extraction.noise, extraction.profile, given()),
+    )
 
 
 def test_no_reason_depends_on_an_intensity():
@@ -86,7 +94,7 @@ def test_no_reason_depends_on_an_intensity():
     results = {}
     for factor in (0.0, 1.0, 100.0):
         image, _ = photographed(factor, bad=bad)
-        results[factor] = integrate_image(image, table, LATTICE, NOISE, given(box_grow_amount=0))
+        results[factor] = integrate_image(image, table, LATTICE, NOISE, ROUND, given(box_grow_amount=0))
     for result in results.values():
         for reason in REASONS:
             np.testing.assert_array_equal(result.rejected[reason], results[1.0].rejected[reason])
@@ -98,7 +106,7 @@ def test_no_reason_depends_on_an_intensity():
 def test_weak_and_negative_intensities_are_kept():
     """Without any spot on the image every usable point stays, half of them below zero, I and SIGI finite."""
     image, _ = photographed(0.0)
-    result = integrate_image(image, geometric_table(LATTICE), LATTICE, NOISE, given())
+    result = integrate_image(image, geometric_table(LATTICE), LATTICE, NOISE, ROUND, given())
     kept = result.kept
     intensity, variance = result.growth.intensity[result.step][kept], result.growth.variance[result.step][kept]
     assert np.isfinite(intensity).all() and np.all(variance > 0)
@@ -131,12 +139,12 @@ def test_masked_pixels_have_no_influence():
     bad = np.random.default_rng(2).random(SHAPE) < 0.003
     image, _ = photographed(1.0, bad=bad)
     table = geometric_table(LATTICE)
-    first = integrate_image(image, table, LATTICE, NOISE, given())
+    first = integrate_image(image, table, LATTICE, NOISE, ROUND, given())
     assert len(table) >= len(truth) and (~image.usable).sum() > 1000
     for value in (np.nan, 1e12, -np.inf):
         data = np.where(image.saturated, 1e9, np.where(image.ignored, value, image.data))
         other = integrate_image(
-            image_of(data, ignored=image.ignored, saturated=image.saturated), table, LATTICE, NOISE, given()
+            image_of(data, ignored=image.ignored, saturated=image.saturated), table, LATTICE, NOISE, ROUND, given()
         )
         for name in ("intensity", "variance", "background", "missing"):
             np.testing.assert_array_equal(getattr(other.growth, name), getattr(first.growth, name))
@@ -167,7 +175,7 @@ def test_each_reason():
         recorded(np.full(SHAPE, 150.0), random, gain=GAIN), ignored=ignored, saturated=saturated & ~ignored
     )
     table = geometric_table(lattice)
-    result = integrate_image(image, table, lattice, NOISE, given(box_grow_amount=0, background_rim_size=3))
+    result = integrate_image(image, table, lattice, NOISE, ROUND, given(box_grow_amount=0, background_rim_size=3))
     row = {(int(h), int(k)): n for n, (h, k) in enumerate(zip(table["H"], table["K"], strict=True))}
     found = {index: [reason for reason in REASONS if result.rejected[reason][row[index]]] for index in (*spot, (1, -1))}
     assert found == {
@@ -208,7 +216,7 @@ def test_flags_of_both_steps():
     assert not np.any(result.flag & flags.OVERLAP)
     narrow = Lattice((271.3, 227.8), (12.0, 0.0), (0.0, 12.5))
     image, _ = photographed(0.0)
-    close = integrate_image(image, geometric_table(narrow), narrow, NOISE, given())
+    close = integrate_image(image, geometric_table(narrow), narrow, NOISE, ROUND, given())
     assert np.all(close.flag & flags.OVERLAP)
 
 
@@ -232,7 +240,7 @@ def test_neighbours_within_the_box(spacing):
     image = image_of(data)
     extraction = extract_image(image, lattice, given())
     table = extraction.table()
-    result = integrate_image(image, table, extraction.lattice, extraction.noise, given()).table()
+    result = integrate_image(image, table, extraction.lattice, extraction.noise, extraction.profile, given()).table()
     truth, known = in_order_of(np.column_stack([result["H"], result["K"]]), truth)
     for intensity, variance in (("I", "VARI"), ("GVOL", "VARGVOL"), ("IPR", "VARIPR")):
         found = pulls(result[intensity], result[variance], truth["vol_counts"])
@@ -244,6 +252,7 @@ def test_growth_stops_before_the_neighbours():
     image, _ = photographed(30.0, seed=1)
     steps = given(box_grow_amount=12)
     table = geometric_table(LATTICE, width=4.0)
-    integration = integrate_image(image, table, LATTICE, NOISE, steps)
+    broad = default(LATTICE.origin, SHAPE, 4.0, steps.box_size)
+    integration = integrate_image(image, table, LATTICE, NOISE, broad, steps)
     assert 0 <= integration.step <= (LATTICE.square_spacing - 1) / 2 - steps.box_size
     assert len(integration.loss) < 13 == len(integration.growth.intensity)

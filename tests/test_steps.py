@@ -63,7 +63,18 @@ def test_a_wrong_gain_is_said(tmp_path, caplog):
     assert caplog.text.count("times what Gain, ReadNoise and Offset say") == 1
 
 
+EVEN = {"background_diffuse": 0.0, "background_plane": 0.0, "background": 40.0, "read_noise": 9.0}
+
+
 def test_an_even_background_is_said(tmp_path, caplog):
-    """A gain that the background cannot tell is said once, with the value that is used."""
-    measured(tmp_path, gain=0, background_diffuse=0.0, background_plane=0.0, background=40.0, read_noise=9.0)
+    """A gain that neither the background nor the spots can tell is said once, with the value that is used."""
+    measured(tmp_path, gain=0, peak_volume=2000.0, **EVEN)
     assert caplog.text.count("too even to tell gain and read noise apart") == 1
+
+
+def test_bright_spots_tell_the_gain(tmp_path, caplog):
+    """Beside bright spots an even background is no obstacle: the gain within its error, and nothing said."""
+    info, _, _ = measured(tmp_path, gain=0, **EVEN)
+    gain, sigma = (info.item(f"DiffProcessingResults/DiffExtract/{name}", "float") for name in ("Gain", "GainSigma"))
+    assert abs(gain - 8.0) < 4 * sigma < 8.0
+    assert "too even" not in caplog.text
