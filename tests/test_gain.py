@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from ed2d import gaussian
+from ed2d import gaussfit, gaussian
 from ed2d.boxes import cut, nearest_pixels
 from ed2d.gain import BLOCK, UnknownGain, estimate, even_noise
 from ed2d.lattice import Lattice
 from ed2d.noise import Noise
 from ed2d.residuals import background, under_spots
-from ed2d.spots import fit_free
+from ed2d.spots import fit_free, fit_held
 from stills import assert_pulls, boxes_of, drawn, image_of, many_spots, recorded, still
 
 LATTICE = Lattice((231.3, 187.8), (26.1, 5.2), (-7.3, 27.9))
@@ -205,10 +205,12 @@ def even_still(gain, read_noise, seed, *, halo=0.0, offset=100.0):
 def evidence_of(image, positions, noise):
     """Evidence under the clear spots: fits with the noise model, then once more with equal weights."""
     boxes = cut(image, nearest_pixels(positions), 9)
-    fits = fit_free(boxes, noise, box_size=6, start_width=2.0).fits
+    round_spot = np.tile(gaussian.shape_from_covariance(4.0, 0.0, 4.0), (len(boxes), 1))
+    held = fit_held(boxes, noise, positions - boxes.centre, round_spot)
+    fits = fit_free(boxes, noise, held.fits, box_size=6).fits
     rows = np.flatnonzero(fits.converged & (fits.significance > 10))
     boxes, fits = boxes[rows], fits[rows]
-    return under_spots(boxes, boxes.usable, gaussian.fit(boxes, boxes.usable.astype(float), fits.centre, fits.shape))
+    return under_spots(boxes, boxes.usable, gaussfit.fit(boxes, boxes.usable.astype(float), fits.centre, fits.shape))
 
 
 def estimated_with_spots(gain, read_noise, seed, *, given_offset=100.0, halo=0.0):
@@ -260,7 +262,7 @@ def test_residuals_under_spots_are_freed_of_the_leverage(gain, read_noise):
     spots = many_spots(800, random, volume=3000 * gain, background=20 * gain, slope=0.02)
     boxes = boxes_of(recorded(drawn(9, spots), random, gain=gain, read_noise=read_noise))
     start = gaussian.shape_from_widths(spots[:, 3], spots[:, 4], spots[:, 5])
-    evidence = under_spots(boxes, boxes.usable, gaussian.fit(boxes, np.ones(boxes.values.shape), spots[:, 1:3], start))
+    evidence = under_spots(boxes, boxes.usable, gaussfit.fit(boxes, np.ones(boxes.values.shape), spots[:, 1:3], start))
     assert len(evidence) == 800 and np.median(evidence.absorbed) > 0.15
     ratio = evidence.variance / (gain * evidence.counts + read_noise**2)
     error = np.std(ratio) / np.sqrt(len(ratio))

@@ -15,6 +15,7 @@ from ed2d.errors import InputError
 from ed2d.lattice import Lattice
 from ed2d.mtz import Header, batch_number, from_gemmi, read_mtz, to_gemmi, write_mtz
 from ed2d.noise import Noise
+from ed2d.profile import Profile
 from ed2d.table import empty_table, extract_columns, extract_dtype, integrate_columns, integrate_dtype
 
 GROW = 2
@@ -52,6 +53,7 @@ def make_header(kind, **changes):
         unit_cell=CELLS["hexagonal"],
         wavelength=0.02508,
         noise=Noise(gain=5.1, read_variance=100.0, offset=0.0, gain_error=0.1 + 0.2, estimated=True),
+        profile=Profile("constant", (5.1, 6.2), 512.0, (2.5, 0.1, 1.8), 0.4, 6.0, 0.05, 31),
         parameters={"BoxSize": 6, "MaxRadius": 412.7, "Mask": "polygon " * 20},
     )
     return replace(header, **changes)

@@ -104,9 +104,12 @@ def cut(image, centre, half):
 def _windows(array, centre, half, beyond):
     """Windows (n, side^2) of an image round pixels (n, 2), with the value `beyond` outside of the image."""
     side, limit = 2 * half + 1, np.array(array.shape[::-1]) - 1
-    corner = np.clip(centre - half, 0, limit - 2 * half)
-    windows = sliding_window_view(array, (side, side))[corner[:, 1], corner[:, 0]]
-    for n in np.flatnonzero(np.any(corner != centre - half, axis=1)):
+    windows = np.empty((len(centre), side, side), array.dtype)
+    whole = np.all((centre >= half) & (centre <= limit - half), axis=1)
+    if whole.any():
+        corner = centre[whole] - half
+        windows[whole] = sliding_window_view(array, (side, side))[corner[:, 1], corner[:, 0]]
+    for n in np.flatnonzero(~whole):
         column, row = (np.arange(-half, half + 1) + place for place in centre[n])
         inside = ((row >= 0) & (row <= limit[1]))[:, None] & (column >= 0) & (column <= limit[0])
         here = array[np.clip(row, 0, limit[1])[:, None], np.clip(column, 0, limit[0])]

@@ -17,7 +17,8 @@ from .gaussian import Fits, derivatives, quadratic, second_derivatives
 from .polynomials import collected, monomials, normal_matrix
 
 BLOCK = 64  # boxes whose pixels stay in the processor's cache
-LARGEST_BIAS = 0.5  # standard deviations; beyond it an expansion of second order says nothing
+LARGEST_BIAS = 0.5  # standard deviations; beyond it an expansion of second order says nothing, nor where
+UNDETERMINED = 0.5  # half-sizes of the box, or parts of a width, are the standard deviation of centre or shape
 MOST_ITERATIONS = 40
 CRUDE, FINE = 1e-1, 1e-6  # decrease of chi2 over chi2 / dof that ends a fit: errors of 0.3 and 0.001 sigma
 RIDGE = 1e-9  # of the diagonal: far above rounding, far below what any fit determines
@@ -303,9 +304,11 @@ def _covariance(state):
 
 
 def _limited(bias, covariance):
-    """Biases (n, 9), no parameter's larger than LARGEST_BIAS of its standard deviation."""
+    """Biases (n, 9), no parameter's larger than LARGEST_BIAS of its standard deviation, none of undetermined fits."""
     sigma = np.sqrt(np.einsum("nii->ni", covariance))
-    return bias * np.minimum(1.0, LARGEST_BIAS / np.maximum(np.max(np.abs(bias) / sigma, axis=1), 1e-300))[:, None]
+    determined = (sigma[:, 0] > 0) & np.all(sigma[:, [4, 5, 6, 8]] < UNDETERMINED, axis=1)
+    size = np.max(np.abs(bias) / np.where(sigma > 0, sigma, np.inf), axis=1)
+    return bias * np.where(determined, np.minimum(1.0, LARGEST_BIAS / np.maximum(size, 1e-300)), 0.0)[:, None]
 
 
 def _solve(matrix, right):

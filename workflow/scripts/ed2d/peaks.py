@@ -46,7 +46,7 @@ def look(image, positions, noise, *, reach, width):
     for _ in range(CENTRINGS):
         level, square = _flattened(boxes, place, spot, ring)
         variance = noise.variance(level)
-        offset, error2 = _centroid(square, variance, spot)
+        offset, error2 = _centroid(square, variance, noise.gain, spot)
         observed = boxes.centre + place + offset
         place = np.clip(np.rint(place + offset), -reach, reach).astype(int)
     dx, dy = np.abs(grid(spot))
@@ -93,10 +93,11 @@ def _flattened(boxes, place, spot, ring):
     return plane[:, 0], np.where(usable, values - plane @ terms[:, :3].T, np.nan)[:, inside]
 
 
-def _centroid(square, variance, half):
+def _centroid(square, variance, gain, half):
     """Offsets (n, 2) of the centroids of squares from their middles, at most `half`, and their variances."""
     offsets = np.stack(grid(half), axis=1).astype(float)
     flux = np.nansum(square, axis=1)
     flux = np.where(flux > 0, flux, np.inf)[:, None]
     offset = np.clip(np.nan_to_num(square) @ offsets / flux, -half, half)
-    return offset, variance[:, None] * np.sum(offsets**2, axis=0) / flux**2
+    own = gain * np.maximum(np.nan_to_num(square), 0) @ offsets**2
+    return offset, (variance[:, None] * np.sum(offsets**2, axis=0) + own) / flux**2

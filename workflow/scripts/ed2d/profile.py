@@ -112,6 +112,8 @@ def _fitted(basis, positions, shapes, error2, default, scatter=None):
             scatter = max(LEAST_SCATTER**2, float(np.median(deviation / MEDIAN_CHI2 - error2))) ** 0.5
         distance = deviation / (error2 + scatter**2)
         robust = np.clip(1 - distance / TUKEY**2, 0.0, None) ** 2
+        if not robust.any():
+            break
         step = _least_squares(slopes, residual, robust / (error2 + scatter**2))
         coefficients = coefficients + step
         if np.max(np.abs(step)) < SMALLEST_STEP * np.max(np.abs(coefficients)):

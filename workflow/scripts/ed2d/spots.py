@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import flags, gaussfit, gaussian
-from .boxes import chunks, grid
+from .boxes import chunks, grid, median
 from .zingers import zingers
 
 FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
 CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak
 CLEANINGS = 2  # times that zingers are looked for
+LEAST_LEVEL = 0.25  # of the median of the box, above the offset
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,18 @@ def _cleaned(boxes, rows, noise, fit):
 
 
 def _weights(boxes, noise, fits):
-    """1/variance of the model, amplitudes below zero, which no count can have, left out; 0 where not usable."""
-    fits = replace(fits, amplitude=np.maximum(fits.amplitude, 0))
-    return boxes.usable / noise.variance(gaussian.model(boxes.half, fits))
+    """1/variance of the model, 0 where not usable.
+
+    Amplitudes below zero, which no count can have, are left out. A plane that a rough fit draws below LEAST_LEVEL of
+    what half of the pixels reach is raised to that: pixels without noise would rule the next fit.
+    """
+    peak = np.maximum(fits.amplitude, 0)[:, None] * gaussian.gaussian(boxes.half, fits.centre, fits.shape)
+    plane = gaussian.plane(boxes.half, fits.plane) - noise.offset
+    low = np.flatnonzero(plane.min(axis=1) < LEAST_LEVEL * plane.max(axis=1))
+    if len(low):
+        level = median(boxes.values[low], boxes.usable[low])[:, None] - noise.offset
+        plane[low] = np.maximum(plane[low], LEAST_LEVEL * level)
+    return boxes.usable / noise.variance(peak + plane + noise.offset)
 
 
 def _pixel_flags(boxes):

@@ -64,19 +64,23 @@ def zingers(boxes, noise, fits):
         variance = noise.variance(plane[rows] + peak[rows]) + (MODEL_TOLERANCE * peak[rows]) ** 2
         row, pixel = np.nonzero(outlying(residual[rows], variance, noise.gain, THRESHOLD))
         size = np.where(boxes.usable[rows], np.abs(residual[rows]), np.inf)
-        alone = size[row, pixel] > ALONE * _middle(_around(size, row, pixel, EIGHT, beyond=np.inf))
+        alone = size[row, pixel] > ALONE * _middle(_around(size, row, pixel, EIGHT))
         found[rows[row[alone]], pixel[alone]] = True
     return found
 
 
-def _around(pixels, row, pixel, places, *, beyond):
-    """Neighbours (m, places) of pixels (m,) of rows (m,) of boxes (n, side^2); `beyond` outside of them."""
+def _around(pixels, row, pixel, places, *, beyond=None):
+    """Neighbours (m, places) of pixels (m,) of rows (m,) of boxes (n, side^2).
+
+    Outside of the box `beyond`, by default what stands at its edge.
+    """
     side = round(pixels.shape[1] ** 0.5)
-    padded = np.full((len(pixels), side + 2, side + 2), beyond)
-    padded[:, 1:-1, 1:-1] = pixels.reshape(-1, side, side)
-    y, x = np.divmod(pixel, side)
-    here = (row * (side + 2) + y + 1) * (side + 2) + x + 1
-    return padded.ravel()[here[:, None] + np.array([j * (side + 2) + i for i, j in places])]
+    y, x = (
+        part[:, None] + step for part, step in zip(np.divmod(pixel, side), np.array(places)[:, ::-1].T, strict=True)
+    )
+    inner_y, inner_x = np.clip(y, 0, side - 1), np.clip(x, 0, side - 1)
+    found = pixels[row[:, None], inner_y * side + inner_x]
+    return found if beyond is None else np.where((x == inner_x) & (y == inner_y), found, beyond)
 
 
 def _middle(sizes):
