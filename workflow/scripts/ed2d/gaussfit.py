@@ -19,7 +19,7 @@ from .polynomials import collected, monomials, normal_matrix
 BLOCK = 64  # boxes whose pixels stay in the processor's cache
 LARGEST_BIAS = 0.5  # standard deviations; beyond it an expansion of second order says nothing, nor where
 UNDETERMINED = 0.5  # half-sizes of the box, or parts of a width, are the standard deviation of centre or shape
-MOST_ITERATIONS = 40
+MOST_ITERATIONS, MOST_CRUDE_ITERATIONS = 40, 8
 CRUDE, FINE = 1e-1, 1e-6  # decrease of chi2 over chi2 / dof that ends a fit: errors of 0.3 and 0.001 sigma
 RIDGE = 1e-9  # of the diagonal: far above rounding, far below what any fit determines
 NARROWEST, WIDEST = 0.25, 2.0  # widths between px and half-sizes of the box
@@ -34,16 +34,19 @@ def fit(boxes, weights, start_centre, start_shape):
     The bias of second order is taken off the parameters, that of the volume included.
     """
     problem = _Problem.of(boxes.half, boxes.values, weights)
-    theta, state, converged = problem.solve(start_centre, start_shape, FINE)
+    theta, state, converged = problem.solve(start_centre, start_shape, FINE, MOST_ITERATIONS)
     covariance = _covariance(state)
     bias = _limited(problem.bias(theta, state.solution[:, 0], covariance), covariance)
     return problem.fits(theta, state.solution, state.chi2, covariance, bias=bias, converged=converged)
 
 
 def approach(boxes, weights, start_centre, start_shape):
-    """As `fit`, to about a third of a standard deviation, for better weights: no covariance (NaN)."""
+    """As `fit`, to about a third of a standard deviation or as far as a few steps lead, for better weights.
+
+    No covariance (NaN).
+    """
     problem = _Problem.of(boxes.half, boxes.values, weights)
-    theta, state, converged = problem.solve(start_centre, start_shape, CRUDE)
+    theta, state, converged = problem.solve(start_centre, start_shape, CRUDE, MOST_CRUDE_ITERATIONS)
     unknown = np.full((len(theta), 9, 9), np.nan)
     return problem.fits(theta, state.solution, state.chi2, unknown, converged=converged)
 
@@ -184,7 +187,7 @@ class _Problem:
         linear[:, 0, 0], linear[:, 0, 1:], linear[:, 1:, 0], linear[:, 1:, 1:] = gg, gp, gp, self.plane_normal
         return linear
 
-    def solve(self, start_centre, start_shape, tolerance):
+    def solve(self, start_centre, start_shape, tolerance, most_iterations):
         """Damped iterations from a start in px; a box that has converged stands still and soon leaves the batch."""
         bounds, problem = _Bounds(self.half), self
         free = bounds.free(_scaled(start_centre, start_shape, self.half))
@@ -192,7 +195,7 @@ class _Problem:
         state = problem.evaluate(theta)
         final = _State(*(part.copy() for part in state))
         active, damping, done = np.arange(len(free)), np.full(len(free), 1e-3), np.zeros(len(free), bool)
-        for _ in range(MOST_ITERATIONS):
+        for _ in range(most_iterations):
             step, promised = _damped_step(state, bounds.slopes(free), damping)
             done |= promised <= tolerance * np.maximum(state.chi2, 1e-300) / np.maximum(problem.dof, 1)
             if np.mean(done) > 0.25 or done.all():
