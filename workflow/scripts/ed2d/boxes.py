@@ -117,9 +117,13 @@ def _windows(array, centre, half, beyond):
     return windows.reshape(len(centre), side * side)
 
 
-def away_from_neighbours(half, miller, centre, lattice, distance):
-    """Pixels (n, side^2) of the boxes farther than `distance` px from every other lattice point."""
+def away_from_neighbours(half, miller, centre, lattice):
+    """Pixels (n, side^2) of the boxes farther than half of the spacing from every other lattice point.
+
+    Not less where BoxSize is smaller: the tails of a neighbour are no background, whatever is summed of the spot.
+    """
     dx, dy = grid(half)
+    distance = lattice.spacing / 2
     free = np.ones((len(miller), len(dx)), bool)
     reach = half * 2**0.5 + distance
     if not len(miller) or lattice.spacing > 1.5 * reach:

@@ -117,14 +117,13 @@ def _foreground(boxes, table, held, positions, shape, lattice, noise, parameters
     usable = boxes.usable.copy()
     fitted = np.flatnonzero(np.isfinite(held.fits.amplitude))
     usable[fitted] &= ~zingers(boxes[fitted], noise, held.fits[fitted])
-    distance = min(parameters.box_size, lattice.spacing / 2)
     return Foreground(
         slope=slope,
         slope_covariance=np.nan_to_num(held.fits.covariance[:, 2:4, 2:4]),
         profile=_unit_profile(boxes.half, positions - boxes.centre, shape),
         usable=usable,
         rim_allowed=away_from_neighbours(
-            boxes.half, np.column_stack([table["H"], table["K"]]), boxes.centre, lattice, distance
+            boxes.half, np.column_stack([table["H"], table["K"]]), boxes.centre, lattice
         ),
     )
 

@@ -125,7 +125,6 @@ def _alike(old, new, tolerance):
 
 def own_boxes(image, miller, centre, lattice, noise, parameters):
     """Boxes to fit a spot in: without spikes and without the pixels that belong to the neighbouring spots."""
-    distance = min(parameters.box_size, lattice.spacing / 2)
     boxes = cut(image, centre, parameters.half)
-    boxes = boxes.restricted(away_from_neighbours(boxes.half, miller, centre, lattice, distance))
+    boxes = boxes.restricted(away_from_neighbours(boxes.half, miller, centre, lattice))
     return boxes.without(spikes(boxes, noise))
