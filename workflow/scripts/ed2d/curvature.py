@@ -7,13 +7,15 @@ FEWEST_NEIGHBOURS = 4
 LEAST_EXPLAINED = 0.6  # share of the differences of the slopes that a common curvature must explain
 
 
-def curvature(miller, positions, slopes):
+def curvature(lattice, miller, positions, slopes):
     """Second derivatives (n, 3) of the background, xx, xy, yy, counts/px^2, at points with miller (n, 2).
 
     positions (n, 2), px; slopes (n, 2), counts/px, NaN where unknown. Least squares of the differences to the
     neighbours' slopes, slope_j - slope_i = H (r_j - r_i); 0 where they are too few or where one symmetric H does not
-    explain them, as in noise or at the edge of a shadow.
+    explain them, as in noise or at the edge of a shadow. The neighbours are those in the reduced basis of `lattice`,
+    whatever basis the indices are given in.
     """
+    miller = lattice.reduced_index(miller)
     normal, right = np.zeros((len(miller), 3, 3)), np.zeros((len(miller), 3))
     total, number = np.zeros(len(miller)), np.zeros(len(miller), int)
     for row, other in _pairs(miller, np.all(np.isfinite(slopes), axis=1)):

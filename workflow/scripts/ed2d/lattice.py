@@ -45,6 +45,10 @@ class Lattice:
                 return np.array([u, v])
             u, v = v, u
 
+    def reduced_index(self, miller):
+        """Miller indices (n, 2) as integers in the reduced basis, in which neighbours are the nearest points."""
+        return np.rint(miller @ self.basis @ np.linalg.inv(self.reduced_basis())).astype(int)
+
     @property
     def square_spacing(self):
         """Half the side of the largest square round a lattice point with no other point inside it, px."""
