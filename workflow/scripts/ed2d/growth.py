@@ -25,12 +25,13 @@ def grow(image, lattice, noise, parameters):
     Points in growing circles about the origin are looked at where the lattice, refined within the circle before,
     predicts them; so a lattice whose far spots are off by more than a box still converges. Where the peaks of the first
     circle do not lie on the lattice, it is looked at as far round each point as the neighbours leave room: the origin
-    may be off as well. What this gives is taken where more peaks lie on it.
+    may be off as well. What this gives is taken where more peaks lie on it. Growth that ends on another lattice, as
+    that of a second crystal, must have as many peaks on it as the verified one.
     """
     room = int(FARTHEST * lattice.square_spacing)
     reach = max(1, min(parameters.box_size, room))
     inner, outer = 0.0, np.sqrt(FIRST_POINTS / np.pi * abs(np.linalg.det(lattice.basis)))
-    looks = Looks(image, noise, parameters)
+    looks, verified = Looks(image, noise, parameters), lattice
     if room > reach and looks.support(lattice, (inner, outer), reach) <= 0:
         moved = _refined(lattice, *looks.clear(lattice, (inner, outer), room))
         lattice = max(lattice, moved, key=lambda one: looks.support(one, (inner, outer), reach))
@@ -39,7 +40,11 @@ def grow(image, lattice, noise, parameters):
         found.append(looks.clear(lattice, (inner, outer), reach))
         lattice = _refined(lattice, *(np.concatenate(column) for column in zip(*found, strict=True)))
         inner, outer = outer, GROWTH * outer
-    return lattice
+    miller, _ = looks.points(verified)
+    moved = np.linalg.norm(lattice.position(miller) - verified.position(miller), axis=1)
+    if np.max(moved, initial=0.0) < NEAR * reach:
+        return lattice
+    return max(lattice, verified, key=lambda one: looks.support(one, (0.0, looks.farthest(one)), reach))
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,7 @@ def _foreground(boxes, table, held, positions, shape, lattice, noise, parameters
         slope_covariance=np.nan_to_num(held.fits.covariance[:, 2:4, 2:4]),
         profile=_unit_profile(boxes.half, positions - boxes.centre, shape),
         usable=usable,
-        rim_allowed=away_from_neighbours(
-            boxes.half, np.column_stack([table["H"], table["K"]]), boxes.centre, lattice
-        ),
+        rim_allowed=away_from_neighbours(boxes.half, np.column_stack([table["H"], table["K"]]), boxes.centre, lattice),
     )
 
 
