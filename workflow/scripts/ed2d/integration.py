@@ -9,7 +9,7 @@ from .background import intercalated
 from .boxes import away_from_neighbours, cut, nearest_pixels
 from .curvature import curvature
 from .measurement import own_boxes
-from .spots import fit_held
+from .spots import CLEANINGS, fit_held
 from .summation import Foreground, Growth, choose_step, grow, squares
 from .table import empty_table, integrate_dtype
 from .zingers import zingers
@@ -116,7 +116,10 @@ def _foreground(boxes, table, held, positions, shape, lattice, noise, parameters
     slope = np.where(np.isfinite(slope), slope, np.nan_to_num(held.fits.plane[:, 1:]))
     usable = boxes.usable.copy()
     fitted = np.flatnonzero(np.isfinite(held.fits.amplitude))
-    usable[fitted] &= ~zingers(boxes[fitted], noise, held.fits[fitted])
+    clean = boxes[fitted]
+    for _ in range(CLEANINGS):
+        clean = clean.without(zingers(clean, noise, held.fits[fitted]))
+    usable[fitted] = clean.usable
     return Foreground(
         slope=slope,
         slope_covariance=np.nan_to_num(held.fits.covariance[:, 2:4, 2:4]),
