@@ -93,10 +93,9 @@ def test_a_shifted_image_gives_the_same_boxes(numbered):
         Lattice((201.3, 157.8), (90.0, 1.0), (-2.0, 80.0)),
     ],
 )
-@pytest.mark.parametrize("distance", [4.0, 6.5])
-def test_away_from_neighbours_by_brute_force(lattice, distance):
-    """A pixel is free when no lattice point but the own one lies within the distance."""
-    half = 9
+@pytest.mark.parametrize("half", [5, 9])
+def test_away_from_neighbours_by_brute_force(lattice, half):
+    """A pixel is free when no lattice point but the own one lies within half of the spacing."""
     miller = predict(lattice, shape=(330, 410))[::5]
     centre = nearest_pixels(lattice.position(miller))
     h, k = np.mgrid[-12:13, -12:13]
@@ -106,9 +105,9 @@ def test_away_from_neighbours_by_brute_force(lattice, distance):
     expected = np.ones((len(miller), len(dx)), bool)
     for n, (index, (x, y)) in enumerate(zip(miller, centre, strict=True)):
         place = lattice.position(index + others)
-        far = np.hypot(x + dx - place[:, :1], y + dy - place[:, 1:]) > distance
+        far = np.hypot(x + dx - place[:, :1], y + dy - place[:, 1:]) > lattice.spacing / 2
         expected[n] = far.all(axis=0)
-    np.testing.assert_array_equal(away_from_neighbours(half, miller, centre, lattice, distance), expected)
+    np.testing.assert_array_equal(away_from_neighbours(half, miller, centre, lattice), expected)
 
 
 def columns(boxes):

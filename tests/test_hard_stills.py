@@ -47,6 +47,18 @@ def with_satellites(truth, random):
     return np.concatenate([truth, more])
 
 
+def with_a_second_crystal(truth, random):
+    """Another crystal, as strong, turned by 12 degrees."""
+    cos, sin = np.cos(np.radians(12)), np.sin(np.radians(12))
+    turned = replace(
+        TRUE, a=tuple(TRUE.basis[0] @ [[cos, sin], [-sin, cos]]), b=tuple(TRUE.basis[1] @ [[cos, sin], [-sin, cos]])
+    )
+    more = truth.copy()
+    more["x"], more["y"] = turned.position(np.column_stack([truth["h"], truth["k"]])).T
+    more["vol_counts"] = random.permutation(truth["vol_counts"])
+    return np.concatenate([truth, more])
+
+
 def with_a_row_off(truth, random):
     """The spots of the row k = 2 stand 4 px from their points."""
     truth = truth.copy()
@@ -78,6 +90,15 @@ def test_satellites(seed):
     alone, _ = in_order_of(result.miller, truth)
     pulls, good = pulls_of(result, truth)
     assert np.mean(np.abs(pulls[good]) < 4) > 0.75 and len(alone) == len(result.miller)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_second_crystal(seed):
+    """The lattice of the verified crystal stays right, and the share of its peaks tells of the other."""
+    image, _ = scene(seed, with_a_second_crystal)
+    result = extract_image(image, START, GIVEN)
+    assert position_rms(result.lattice) < 2 * FLOOR
+    assert 0.2 < result.peaks_on_lattice < 0.7
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -66,7 +66,7 @@ def given(**changes):
     return parameters(gain=GAIN, read_noise=READ_NOISE, **changes)
 
 
-ROUND = default(LATTICE.origin, SHAPE, 1.7, given().box_size)
+ROUND = default(LATTICE.origin, SHAPE, 1.7, given().half)
 NOISE = Noise(gain=GAIN, read_variance=READ_NOISE**2, offset=0.0)
 
 
@@ -252,7 +252,7 @@ def test_growth_stops_before_the_neighbours():
     image, _ = photographed(30.0, seed=1)
     steps = given(box_grow_amount=12)
     table = geometric_table(LATTICE, width=4.0)
-    broad = default(LATTICE.origin, SHAPE, 4.0, steps.box_size)
+    broad = default(LATTICE.origin, SHAPE, 4.0, steps.half)
     integration = integrate_image(image, table, LATTICE, NOISE, broad, steps)
     assert 0 <= integration.step <= (LATTICE.square_spacing - 1) / 2 - steps.box_size
     assert len(integration.loss) < 13 == len(integration.growth.intensity)

@@ -168,3 +168,12 @@ def test_gamma():
         cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
         assert lattice.gamma == pytest.approx(np.degrees(np.arccos(cosine)))
         assert replace(lattice, a=lattice.b, b=lattice.a).gamma == pytest.approx(lattice.gamma)
+
+
+def test_reduced_index_does_not_depend_on_the_basis():
+    """The same points have the same neighbours, whatever basis their indices are given in."""
+    skew = Lattice((10.0, 20.0), (27.1, 3.2), (-4.3 + 3 * 27.1, 28.9 + 3 * 3.2))
+    miller = np.array([[h, k] for h in range(-3, 4) for k in range(-3, 4)])
+    index = skew.reduced_index(miller)
+    assert index.dtype.kind == "i" and len(np.unique(index, axis=0)) == len(miller)
+    np.testing.assert_allclose(index @ skew.reduced_basis(), miller @ skew.basis, atol=1e-9)

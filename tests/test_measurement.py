@@ -94,7 +94,7 @@ def scene(diffuse=0.0):
 @cache
 def learned(width):
     """A profile of round spots."""
-    return profile.default(LATTICE.origin, SHAPE, width, GIVEN.box_size)
+    return profile.default(LATTICE.origin, SHAPE, width, GIVEN.half)
 
 
 def moved(lattice, x, y):
@@ -164,7 +164,7 @@ def test_the_background_bends_under_the_spots():
     image, truth = scene(diffuse=300.0)
     miller = predict(LATTICE, shape=SHAPE)
     first = measure(image, miller, LATTICE, learned(1.5), NOISE, GIVEN)
-    second = measure_again(first.bent(), image, miller, LATTICE, learned(1.5), GIVEN)
+    second = measure_again(first.bent(LATTICE), image, miller, LATTICE, learned(1.5), GIVEN)
     rows, known = in_order_of(miller, truth)
     known &= (rows["trans_min"] > 0.999) & (rows["in_box"] == 1) & first.clear & second.clear
     pulls = [

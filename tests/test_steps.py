@@ -17,11 +17,11 @@ LATTICE = Lattice((146.3, 125.4), (24.0, 7.0), (-6.0, 26.0))
 BOXES = {"BoxSize": 5, "BoxGrowAmount": 1, "BackgroundRimSize": 2, "MinRadius": 0.0, "MaxRadius": 0.0}
 
 
-def measured(folder, *, gain, **changes):
+def measured(folder, *, gain, verified=LATTICE, **changes):
     """Paths and results of both steps on one simulated still whose Detector/Gain is `gain`; true gain 8."""
     values = {"peak_volume": 6000.0, "background_diffuse": 500.0, "gain": 8.0, "read_noise": 0.0, **changes}
     directory = folder / "ABC0000001"
-    write_image_directory(directory, Simulation(shape=(256, 288), lattice=LATTICE, **values), seed=1, lattice=LATTICE)
+    write_image_directory(directory, Simulation(shape=(256, 288), lattice=LATTICE, **values), seed=1, lattice=verified)
     detector = {"Gain": float(gain), "ReadNoise": 0.0, "Offset": 0.0, "Saturation": 60000.0}
     parameters = {"LatticeExtract": BOXES, "Detector": detector}
     write_project_xml(folder / "project.xml", image_mask="ABC.*", parameters=parameters)
@@ -55,6 +55,21 @@ def test_the_right_gain_warns_of_nothing(tmp_path, caplog):
     """Neither step has anything to complain of."""
     measured(tmp_path, gain=8)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_lattice_far_from_the_verified_one_is_said(tmp_path, caplog):
+    """The true lattice is found from vectors wrong by more than a third of the spacing, and this is said."""
+    wrong = Lattice(LATTICE.origin, (24.0, 10.0), (-9.0, 26.0))
+    info, _, _ = measured(tmp_path, gain=8, verified=wrong)
+    assert "away from the VerifiedLattice" in caplog.text
+    assert info.item("DiffProcessingResults/DiffExtract/Moved", "float") > 0.33 * LATTICE.spacing
+    assert info.item("DiffProcessingResults/DiffExtract/PeaksOnLattice", "float") > 0.7
+
+
+def test_spots_narrower_than_pixels_are_said(tmp_path, caplog):
+    """Spots of 0.45 px look like zingers, and a warning says so."""
+    measured(tmp_path, gain=8, sigma_low=0.45, sigma_high=0.45, elongation=1.0)
+    assert "count as zingers" in caplog.text
 
 
 def test_a_wrong_gain_is_said(tmp_path, caplog):

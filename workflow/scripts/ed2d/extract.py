@@ -9,12 +9,17 @@ from .emdatainfo import group_element, lattice_element, refined_lattice, replace
 from .errors import InputError
 from .extraction import NotRefinable, extract_image
 from .gain import UnknownGain
+from .gaussian import widths
 from .inputs import read_inputs
 from .merit import r_friedel
 from .mtz import write_mtz
 from .refine import NAMES, parameters_of
 
 RIGHT_RCHI2 = (0.7, 1.4)  # of fits where there is little but background
+FAR_FROM_VERIFIED = 0.33  # of the spacing
+FEW_PEAKS = 0.5  # of the clear ones
+LARGE_SCATTER = 0.2  # of the smaller width of the spots
+MANY_ZINGERS = 0.2  # of the clear spots
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,7 @@ def extract(*, name, image, mask, info, project, config, output):
             image, f"the gain cannot be estimated: {error}", "give Detector/Gain in counts per electron"
         ) from error
     _check_noise(extraction, inputs)
+    _check_lattice(extraction, verified, inputs)
     header = inputs.header("extract", extraction.lattice, extraction.noise, extraction.profile)
     write_mtz(output, extraction.table(), header)
     replace_group(info, "DiffProcessingResults/DiffExtract", _results(extraction, verified))
@@ -73,6 +79,39 @@ def _check_noise(extraction, inputs):
         log.info(said, noise.correlation)
 
 
+def _check_lattice(extraction, verified, inputs):
+    """Warnings where the numbers may be those of a wrong lattice, though they look right."""
+    path, refined, spots = inputs.info.path, extraction.refined, extraction.spots
+    moved = _moved(extraction, verified)
+    if moved > FAR_FROM_VERIFIED * extraction.lattice.spacing:
+        said = (
+            "%s: the refined lattice is up to %.1f px away from the VerifiedLattice: look whether it is the right one"
+        )
+        log.warning(said, path, moved)
+    if extraction.peaks_on_lattice < FEW_PEAKS:
+        said = "%s: only %.0f %% of the clear peaks lie on the lattice: a second crystal, satellites or ice?"
+        log.warning(said, path, 100 * extraction.peaks_on_lattice)
+    width = np.median(widths(spots.fits.shape[extraction.used])[1])
+    if refined.scatter > LARGE_SCATTER * width:
+        said = (
+            "%s: the spots scatter by %.2f px about the lattice, beyond their errors: more than one crystal, or bent?"
+        )
+        log.warning(said, path, refined.scatter)
+    hit = np.mean(spots.flag[extraction.used] & flags.ZINGER != 0)
+    if hit > MANY_ZINGERS:
+        said = "%s: pixels of %.0f %% of the clear spots count as zingers; spots narrower than 0.6 px look like these"
+        log.warning(said, path, 100 * hit)
+    if not extraction.settled:
+        log.warning("%s: the fits did not settle; the last digits depend on the start", path)
+
+
+def _moved(extraction, verified):
+    """Largest distance, px, of the spots used from where the VerifiedLattice puts them."""
+    miller = extraction.miller[extraction.used]
+    distance = np.linalg.norm(extraction.lattice.position(miller) - verified.position(miller), axis=1)
+    return float(np.max(distance, initial=0.0))
+
+
 def _results(extraction, verified):
     """The group DiffExtract of info.xml."""
     refined, noise, flag = extraction.refined, extraction.noise, extraction.spots.flag
@@ -87,6 +126,8 @@ def _results(extraction, verified):
             "Used": int(extraction.used.sum()),
             "RmsPosition": refined.rms,
             "Scatter": refined.scatter,
+            "Moved": _moved(extraction, verified),
+            "PeaksOnLattice": extraction.peaks_on_lattice,
             "PositionSigma": refined.position_sigma(extraction.miller[extraction.used]),
             "BarrelSignificance": float(refined.significance[0]),
             "SpiralSignificance": float(refined.significance[1]),

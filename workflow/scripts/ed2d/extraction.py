@@ -1,6 +1,6 @@
 """Extraction: predict, fit with held shape, fit the clear spots freely, and refine to the fixed point."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ CLEARANCE = 0.35  # of the spacing, the largest half-size of the squares round t
 FEWEST_WEAK = 10
 LARGEST_RMS = 0.35  # of BoxSize, distance of the spots from the refined lattice; chance leaves half of BoxSize and more
 LEAST_SHARE = 0.5  # of the clear peaks in the cells that are within LARGEST_RMS of the lattice points
+LEAST_CLEAR = 0.4  # of the fitted points; a wrong lattice shares a quarter of its points with the right one, or fewer
 CLEAR_PEAK = 9.0  # significance of these
 FEWEST_CELLS, MOST_PIXELS = 40, 250_000  # that are looked at for them
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
@@ -36,7 +37,10 @@ class NotRefinable(ValueError):
 
 @dataclass(frozen=True)
 class Extraction:
-    """What extract measured: miller (n, 2), box centres (n, 2), fits and FLAG, and what they were made with."""
+    """What extract measured: miller (n, 2), box centres (n, 2), fits and FLAG, and what they were made with.
+
+    settled: nothing was left to measure anew; peaks_on_lattice: share of the clear peaks of the image that lie on it.
+    """
 
     miller: np.ndarray
     centre: np.ndarray
@@ -44,6 +48,8 @@ class Extraction:
     refined: Refined
     noise: Noise
     profile: profile.Profile
+    settled: bool = True
+    peaks_on_lattice: float = np.nan
 
     @property
     def lattice(self) -> Lattice:
@@ -89,13 +95,12 @@ def extract_image(image, lattice, parameters):
         lattice, noise = extraction.lattice, noise_of(image, extraction.lattice, parameters, measured, extraction.used)
         if noise.agrees(extraction.noise):
             break
-    _check(image, extraction, parameters)
-    return extraction
+    return _checked(image, extraction, parameters)
 
 
 def _settle(image, lattice, noise, parameters):
     """Fit and refine in turns until nothing has to be measured anew: Extraction and Measurement."""
-    default = profile.default(lattice.origin, image.shape, parameters.expected_width, parameters.box_size)
+    default = profile.default(lattice.origin, image.shape, parameters.expected_width, parameters.half)
     measured = measure(image, _predicted(image, lattice, parameters), lattice, default, noise, parameters)
     extraction = _refined(measured, lattice, default)
     measured = measured.bent(lattice)
@@ -106,7 +111,7 @@ def _settle(image, lattice, noise, parameters):
         if not measured.fresh:
             break
         extraction = _refined(measured, lattice, default)
-    return extraction, measured
+    return replace(extraction, settled=not measured.fresh), measured
 
 
 def _refined(measured, lattice, default):
@@ -184,16 +189,22 @@ def _misfit(fits, noise):
     return np.sqrt(excess) / np.maximum(np.abs(fits.amplitude), 1e-300)
 
 
-def _check(image, extraction, parameters):
-    """NotRefinable where the lattice is not that of the spots."""
+def _checked(image, extraction, parameters):
+    """The extraction with its share of peaks; NotRefinable where the lattice is not that of the spots.
+
+    A second crystal, satellites and ice have peaks off the lattice too. So many may, where spots stand clear at
+    LEAST_CLEAR of all points: a wrong lattice has few.
+    """
     refined, limit = extraction.refined, LARGEST_RMS * parameters.box_size
     if np.mean(refined.used) < 0.5:
         raise NotRefinable(f"only {refined.used.sum()} of {len(refined.used)} fitted spots lie on one lattice")
     if refined.rms > limit:
         raise NotRefinable(f"the spots stay {refined.rms:.1f} px (rms) away from the refined lattice")
     near, clear = _on_lattice(image, extraction, limit, parameters)
-    if near < LEAST_SHARE * clear:
+    fitted = np.count_nonzero(extraction.spots.flag & flags.NOT_FITTED == 0)
+    if near < LEAST_SHARE * clear and extraction.used.sum() < LEAST_CLEAR * fitted:
         raise NotRefinable(f"only {near} of {clear} clear peaks lie on the lattice")
+    return replace(extraction, peaks_on_lattice=near / max(clear, 1))
 
 
 def _on_lattice(image, extraction, limit, parameters):

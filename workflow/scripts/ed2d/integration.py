@@ -76,7 +76,7 @@ def integrate_image(image, table, lattice, noise, profile, parameters):
     """Measure the intensities at the points of an extract table (n rows) on its refined lattice."""
     miller = np.column_stack([table["H"], table["K"]])
     positions = lattice.position(miller)
-    bending = curvature(lattice, miller, positions, np.column_stack([table["PX"], table["PY"]]))
+    bending = curvature(lattice.reduced_index(miller), positions, np.column_stack([table["PX"], table["PY"]]))
     boxes = replace(cut(image, nearest_pixels(positions), parameters.half), curvature=bending)
     shape = profile.shape_at(positions)
     own = replace(own_boxes(image, miller, boxes.centre, lattice, noise, parameters), curvature=bending)

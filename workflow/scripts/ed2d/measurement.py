@@ -66,7 +66,7 @@ class Measurement:
         """The measurement with the curvature that its slopes tell, without the fits that this would change."""
         known = np.isfinite(self.free.fits.amplitude)[:, None]
         slopes = np.where(known, self.free.fits.plane[:, 1:], self.held.fits.plane[:, 1:])
-        found = curvature(lattice, self.miller, self.positions, slopes)
+        found = curvature(lattice.reduced_index(self.miller), self.positions, slopes)
         area = 4 * np.pi * np.exp(-self.shapes[:, 0] - self.shapes[:, 2])
         volume = area * np.abs(found[:, 0] + found[:, 2]) * self.boxes.half * (self.boxes.half + 1) / 6
         rows = np.flatnonzero(volume > SAME_VOLUME * np.sqrt(self.held.fits.volume_variance))

@@ -10,6 +10,7 @@ from .polynomials import monomials
 FEWEST_SPOTS = {"constant": 3, "radial": 6, "radial quartic": 20, "quadratic": 60}
 MOST_SPOTS = 1000  # that teach; of more the most significant
 NARROWEST = 0.4  # px, the smallest width of a spot that pixels can resolve
+WIDEST = 0.75  # half-sizes of the box
 START_SCATTER, LEAST_SCATTER = 0.1, 0.01  # of the width: scatter of the spots about the profile
 MEDIAN_CHI2 = 2.366  # of three degrees of freedom
 TUKEY = 8.0  # standard deviations at which the biweight of a spot becomes zero
@@ -69,10 +70,10 @@ def _bounded(moments, narrowest, widest):
     return np.stack([mean + half * shrunk, moments[:, 1] * shrunk, mean - half * shrunk], axis=-1)
 
 
-def default(origin, image_shape, width, box_size):
+def default(origin, image_shape, width, half):
     """The profile before anything is learned: round spots of `width` px everywhere; scatter 0."""
     moment = float(max(width, NARROWEST) ** 2)
-    bounds = {"narrowest": NARROWEST, "widest": float(max(box_size, 2 * NARROWEST))}
+    bounds = {"narrowest": NARROWEST, "widest": float(max(WIDEST * half, 2 * NARROWEST))}
     return Profile("constant", origin, max(image_shape) / 2, (moment, 0.0, moment), **bounds, scatter=0.0, spots=0)
 
 

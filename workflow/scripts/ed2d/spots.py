@@ -6,6 +6,7 @@ import numpy as np
 
 from . import flags, gaussfit, gaussian
 from .boxes import chunks, grid, median
+from .profile import NARROWEST, WIDEST
 from .zingers import zingers
 
 FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
@@ -150,4 +151,4 @@ def _enough(boxes, centre):
 
 def _plausible_width(fits, half):
     large, small, _ = gaussian.widths(fits.shape)
-    return (small > 0.4) & (large < 0.75 * half) & (fits.amplitude > 0)
+    return (small > NARROWEST) & (large < WIDEST * half) & (fits.amplitude > 0)
