@@ -72,15 +72,16 @@ def zingers(boxes, noise, fits):
 def _around(pixels, row, pixel, places, *, beyond=None):
     """Neighbours (m, places) of pixels (m,) of rows (m,) of boxes (n, side^2).
 
-    Outside of the box `beyond`, by default what stands at its edge.
+    Outside of the box `beyond`, by default what stands at its edge; infinite where that is the pixel itself.
     """
     side = round(pixels.shape[1] ** 0.5)
     y, x = (
         part[:, None] + step for part, step in zip(np.divmod(pixel, side), np.array(places)[:, ::-1].T, strict=True)
     )
-    inner_y, inner_x = np.clip(y, 0, side - 1), np.clip(x, 0, side - 1)
-    found = pixels[row[:, None], inner_y * side + inner_x]
-    return found if beyond is None else np.where((x == inner_x) & (y == inner_y), found, beyond)
+    nearest = np.clip(y, 0, side - 1) * side + np.clip(x, 0, side - 1)
+    outside = (np.minimum(x, y) < 0) | (np.maximum(x, y) >= side)
+    missing = nearest == pixel[:, None] if beyond is None else outside
+    return np.where(missing, np.inf if beyond is None else beyond, pixels[row[:, None], nearest])
 
 
 def _middle(sizes):
