@@ -210,7 +210,7 @@ def evidence_of(image, positions, noise):
     fits = fit_free(boxes, noise, held.fits, box_size=6).fits
     rows = np.flatnonzero(fits.converged & (fits.significance > 10))
     boxes, fits = boxes[rows], fits[rows]
-    return under_spots(boxes, boxes.usable, gaussfit.fit(boxes, boxes.usable.astype(float), fits.centre, fits.shape))
+    return under_spots(boxes, gaussfit.fit(boxes, boxes.usable.astype(float), fits.centre, fits.shape))
 
 
 def estimated_with_spots(gain, read_noise, seed, *, given_offset=100.0, halo=0.0):
@@ -262,7 +262,7 @@ def test_residuals_under_spots_are_freed_of_the_leverage(gain, read_noise):
     spots = many_spots(800, random, volume=3000 * gain, background=20 * gain, slope=0.02)
     boxes = boxes_of(recorded(drawn(9, spots), random, gain=gain, read_noise=read_noise))
     start = gaussian.shape_from_widths(spots[:, 3], spots[:, 4], spots[:, 5])
-    evidence = under_spots(boxes, boxes.usable, gaussfit.fit(boxes, np.ones(boxes.values.shape), spots[:, 1:3], start))
+    evidence = under_spots(boxes, gaussfit.fit(boxes, np.ones(boxes.values.shape), spots[:, 1:3], start))
     assert len(evidence) == 800 and np.median(evidence.absorbed) > 0.15
     ratio = evidence.variance / (gain * evidence.counts + read_noise**2)
     error = np.std(ratio) / np.sqrt(len(ratio))

@@ -71,11 +71,16 @@ def assert_right_covariance(truth, results):
     assert chi2 == pytest.approx(1, abs=WIDE_SIGMA * np.sqrt(2 / error.size))
 
 
+def derivatives(lattice, miller):
+    """Derivatives (n, 2, 8) of the calculated positions by the parameters."""
+    return jacobian(lattice, np.asarray(miller, float).T).transpose(2, 1, 0)
+
+
 def test_jacobian_against_differences():
     """Derivatives of the positions by all eight parameters."""
     miller = predict(TRUE, shape=SHAPE)
     values = parameters_of(TRUE)
-    found = jacobian(TRUE, miller)
+    found = derivatives(TRUE, miller)
     for n, step in enumerate([1e-3] * 6 + [1e-9] * 2):
         shift = np.zeros(8)
         shift[n] = step
@@ -178,10 +183,10 @@ def test_error_of_calculated_positions(conditions):
         stated.append(result.position_sigma(at) ** 2)
         true.append(np.mean(np.sum(error**2, axis=1)))
         pulls.append((error / np.sqrt(result.position_variance(at)))[::40].ravel())
-        rows = jacobian(TRUE, miller[~wrong]).reshape(-1, 8)
+        rows = derivatives(TRUE, miller[~wrong]).reshape(-1, 8)
         weight = 1 / (variance[~wrong] + conditions.get("scatter", 0.0) ** 2).ravel()
         covariance = np.linalg.inv(rows.T @ (weight[:, None] * rows))
-        design = jacobian(TRUE, at)
+        design = derivatives(TRUE, at)
         floor.append(np.mean(np.einsum("ncp,pq,ncq->n", design, covariance, design)))
     assert_right_errors(np.array(pulls))
     stated, true, floor = np.mean(stated), np.mean(true), np.mean(floor)

@@ -168,7 +168,7 @@ def _under_spots(measured, used):
     boxes, fits = measured.boxes[rows].flat(), measured.free.fits[rows]
     boxes = boxes.without(zingers(boxes, measured.noise, fits))
     fits = gaussfit.fit(boxes, boxes.usable.astype(float), fits.centre, fits.shape)
-    return under_spots(boxes, boxes.usable, fits)
+    return under_spots(boxes, fits)
 
 
 def _predicted(image, lattice, parameters):

@@ -16,7 +16,7 @@ from .polynomials import monomials
 
 @dataclass(frozen=True)
 class Fits:
-    """Results for n boxes; px and counts; centres relative to the pixel (x0, y0) of the box until `moved` is called.
+    """Results for n boxes; px and counts; centres relative to the pixel (x0, y0) of the box.
 
     shape (n, 3): p, r, s of the precision matrix in px; covariance (n, 9, 9) of A, C, Px, Py, x, y, p, r, s;
     chi2 (n,): weighted sum of squares; dof (n,); converged (n,): bool; held (n,): centre and shape were given.

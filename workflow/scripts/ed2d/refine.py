@@ -52,7 +52,7 @@ class Refined:
 
     def position_variance(self, miller):
         """Variances (n, 2), px^2, of the calculated positions of Miller indices (n, 2): the diagonal of J C J^T."""
-        xx, _, yy = _lever(self.covariance, _design(self.lattice, np.asarray(miller, float).T))
+        xx, _, yy = _lever(self.covariance, jacobian(self.lattice, np.asarray(miller, float).T))
         return np.column_stack([xx, yy])
 
     def position_sigma(self, miller):
@@ -74,12 +74,7 @@ def lattice_of(parameters):
     return Lattice((v[0], v[1]), (v[2], v[3]), (v[4], v[5]), v[6], v[7])
 
 
-def jacobian(lattice, miller):
-    """Derivatives (n, 2, 8) of the calculated positions by the parameters."""
-    return _design(lattice, np.asarray(miller, float).T).transpose(2, 1, 0)
-
-
-def _design(lattice, index):
+def jacobian(lattice, index):
     """Derivatives (8, 2, n) of the calculated positions of Miller indices (2, n) by the parameters."""
     x, y = lattice.basis.T @ index
     xx, xy, yy = x * x, x * y, y * y
@@ -152,7 +147,7 @@ def _start(lattice, spots, free):
     pull it by a part of the errors only, as lattice points have no great leverage (Rousseeuw & Leroy, 1987).
     """
     values = np.where(free, parameters_of(lattice), 0.0)
-    design, residual = _design(lattice_of(values), spots[0])[free], _residual(values, spots)
+    design, residual = jacobian(lattice_of(values), spots[0])[free], _residual(values, spots)
     bend = np.inf
     for _ in range(MOST_STEPS):
         weight = 1 / np.maximum(np.hypot(*residual) / bend, 1)
@@ -173,7 +168,7 @@ def _search(values, scatter2, spots, free):
     moved, before, last = np.inf, np.inf, (np.nan, np.nan)
     for _ in range(MOST_STEPS):
         if moved > STALE:
-            design = _design(lattice_of(values), index)[free]
+            design = jacobian(lattice_of(values), index)[free]
         residual = _residual(values, spots)
         weight = 1 / (variance + scatter2)
         robust, slope = _biweight(np.sum(weight * residual**2, axis=0))
@@ -250,7 +245,7 @@ def _refined(values, scatter2, spots, free):
     residual, weight = _residual(values, spots), 1 / (variance + scatter2)
     distance2 = np.sum(weight * residual**2, axis=0)
     covariance = np.zeros((8, 8))
-    covariance[np.ix_(free, free)] = _covariance(_design(lattice_of(values), index)[free], residual, weight, distance2)
+    covariance[np.ix_(free, free)] = _covariance(jacobian(lattice_of(values), index)[free], residual, weight, distance2)
     sigma = np.sqrt(np.diag(covariance))
     rounded = _rounded(values, sigma)
     used = distance2 < TUKEY**2

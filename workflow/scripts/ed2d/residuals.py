@@ -206,10 +206,10 @@ def first_line(signal, variance, share):
     return np.maximum(height + max(slope, 0.0) * (signal - level), 0.3 * y.min() + 1e-300)
 
 
-def under_spots(boxes, usable, fits):
+def under_spots(boxes, fits):
     """Evidence of the pixels under well-fitted spots, a row for each of at most MOST_SPOTS boxes.
 
-    boxes: Boxes; usable (n, side^2): pixels that were fitted; fits: free Fits with equal weights for these pixels.
+    boxes: Boxes; fits: free Fits with equal weights for their usable pixels.
     With equal weights the model misses the same share of a strong and of a weak spot, and no noise model is needed.
     A fit takes up a part of the noise: the residuals are (1 - H) y with H the projection on the tangent space, and
     for pixels of variances V the expectation of residual_i^2 is sum_k (1 - H)_ik^2 V_k. V is a straight line of the
@@ -218,14 +218,14 @@ def under_spots(boxes, usable, fits):
     """
     rows = np.linspace(0, len(boxes) - 1, min(len(boxes), MOST_SPOTS)).astype(int)
     parts = [rows[first : first + CHUNK] for first in range(0, max(len(rows), 1), CHUNK)]
-    return Evidence.joined([_under_spots(boxes[part], usable[part], fits[part]) for part in parts])
+    return Evidence.joined([_under_spots(boxes[part], fits[part]) for part in parts])
 
 
-def _under_spots(boxes, usable, fits):
+def _under_spots(boxes, fits):
     counts = gaussian.model(boxes.half, fits)
     tangent, bell = _tangent(boxes.half, counts, fits)
-    core = (bell > CORE) & usable
-    tangent *= usable[..., None]
+    core = (bell > CORE) & boxes.usable
+    tangent *= boxes.usable[..., None]
     under = tangent * core[..., None]
     inverse = np.linalg.pinv(tangent.transpose(0, 2, 1) @ tangent, hermitian=True)
     shared = inverse @ (under.transpose(0, 2, 1) @ under)
