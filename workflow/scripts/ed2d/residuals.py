@@ -199,7 +199,7 @@ def first_line(signal, variance, share):
     parts = np.array_split(np.argsort(signal, kind="stable"), max(1, min(MOST_GROUPS, len(signal) // 8)))
     x = np.array([np.median(signal[part]) for part in parts])
     y = np.array([np.quantile(variance[part], share) for part in parts])
-    weight = 1 / np.maximum(y, 1e-3 * y.max() + 1e-300) ** 2
+    weight = 1 / np.maximum(y, 1e-3 * y.max() + 1e-150) ** 2
     level, height = np.average(x, weights=weight), np.average(y, weights=weight)
     spread = np.average((x - level) ** 2, weights=weight)
     slope = np.average((x - level) * (y - height), weights=weight) / max(spread, 1e-300)
