@@ -19,11 +19,12 @@ from ed2d.extraction import REPLACED
 from ed2d.image import Image
 from ed2d.measurement import CLEAR
 from ed2d.noise import Noise
-from ed2d.spots import fit_free, fit_held
+from ed2d.spots import fit_free, fit_held, with_errors_at
 from ed2d.zingers import spikes
 
 BOX_SIZE = 6  # px; with BoxGrowAmount 1 and BackgroundRimSize 2 the boxes are 19 x 19
 POSITION_ERROR, WIDTH_ERROR = 0.05, 0.03  # px, relative: what a held fit is given is so far from the truth
+SCATTER = 0.03  # of the widths about the learned shape
 ACROSS = 50  # boxes side by side in the mosaic
 COUNTS = Camera(gain=1.0, read_noise=0.0, offset=0.0)
 CAMERA = Camera(gain=5.0, read_noise=10.0, offset=100.0)
@@ -66,8 +67,11 @@ def measure(image, middle, noise, centre, shape):
     clear = np.flatnonzero(held.fits.significance >= CLEAR)
     free = fit_free(boxes[clear], noise, held.fits[clear], box_size=BOX_SIZE)
     good = free.flag & REPLACED == 0
-    fits = held.fits.replaced(clear[good], free.fits[good])
-    return fits, np.setdiff1d(np.arange(len(boxes)), clear[good])
+    rows, fits = clear[good], free.fits[good]
+    errors2 = 1 / held.fits.significance[rows, None] ** 2
+    own = SCATTER**2 / (SCATTER**2 + errors2)
+    fits = with_errors_at(boxes[rows], noise, fits, own * fits.shape + (1 - own) * shape[rows])
+    return held.fits.replaced(rows, fits), np.setdiff1d(np.arange(len(boxes)), rows)
 
 
 def bare(image, middle):

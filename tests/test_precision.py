@@ -6,6 +6,7 @@ import pytest
 from ed2d import flags, gaussfit
 from ed2d.boxes import grid
 from ed2d.noise import Noise
+from ed2d.spots import with_errors_at
 from populations import CASES, HALF, fitted, measured
 from stills import (
     WIDE_SIGMA,
@@ -96,6 +97,24 @@ def test_errors_over_the_cramer_rao_bound(wanted, background, gain):
     assert_pulls(pulls, bias=allowance, extra_width=allowance / 2)
     centre = (fits.centre - spots[:, 1:3]) / sigma_of(fits)[:, 4:6]
     assert_pulls(centre.ravel(), extra_width=allowance / 2)
+
+
+def test_errors_at_the_learned_shape_do_not_follow_the_volume():
+    """At I/sigma 6 to 15 pulls with errors at each spot's own fitted shape are low in the mean, at smooth ones not."""
+    pulls = {"own": [], "smooth": []}
+    for background, gain in ((5, 1), (5, 5), (50, 1), (50, 5)):
+        spots, boxes, noise, _, _ = sample(3000, (6, 15), background=background, gain=gain, seed=5)
+        _, found = fitted(boxes, noise, spots)
+        good = np.flatnonzero(found.flag & BAD == 0)
+        own = found.fits[good]
+        smooth = with_errors_at(boxes[good], noise, own, shape_of(spots)[good])
+        for name, fits in (("own", own), ("smooth", smooth)):
+            np.testing.assert_array_equal(fits.volume, own.volume)
+            pulls[name].append((fits.volume - spots[good, 0]) / np.sqrt(fits.volume_variance))
+    own, smooth = (np.concatenate(pulls[name]) for name in ("own", "smooth"))
+    statistical = 1 / np.sqrt(len(own))
+    assert own.mean() < -WIDE_SIGMA * statistical < smooth.mean() < WIDE_SIGMA * statistical
+    assert_pulls(smooth, extra_width=0.03)
 
 
 def test_without_the_correction_weak_volumes_are_biased(monkeypatch):

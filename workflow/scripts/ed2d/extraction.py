@@ -12,7 +12,7 @@ from .noise import Noise
 from .peaks import look
 from .refine import Refined, refine
 from .residuals import under_spots
-from .spots import Spots
+from .spots import Spots, with_errors_at
 from .table import empty_table, extract_dtype
 from .zingers import zingers
 
@@ -27,6 +27,7 @@ LEAST_SHARE = 0.5  # of the clear peaks in the cells that are within LARGEST_RMS
 LEAST_CLEAR = 0.4  # of the fitted points; a wrong lattice shares a quarter of its points with the right one, or fewer
 CLEAR_PEAK = 9.0  # significance of these
 FEWEST_CELLS, MOST_PIXELS = 40, 250_000  # that are looked at for them
+NEARLY_OWN = 0.9  # share of a spot's own shape in the one for its errors; above it the errors stay
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 REPLACED = flags.NOT_CONVERGED | flags.WIDTH | flags.CENTRE | flags.OUTLIER  # free fits that give way to held ones
 
@@ -95,7 +96,7 @@ def extract_image(image, lattice, parameters):
         lattice, noise = extraction.lattice, noise_of(image, extraction.lattice, parameters, measured, extraction.used)
         if noise.agrees(extraction.noise):
             break
-    return _checked(image, extraction, parameters)
+    return _checked(image, _with_errors(extraction, measured), parameters)
 
 
 def _settle(image, lattice, noise, parameters):
@@ -133,6 +134,22 @@ def _refined(measured, lattice, default):
     better = np.flatnonzero(clear & (flag & REPLACED == 0))
     spots = Spots(held.fits.replaced(better, free.fits[better]), flag)
     return Extraction(measured.miller, measured.boxes.centre, spots, refined, measured.noise, learned)
+
+
+def _with_errors(extraction, measured):
+    """The extraction with the errors of free fits at their shapes shrunk towards the learned ones.
+
+    By the scatter of the shapes about the profile and the error 1/significance of each: a spot well seen has its own.
+    """
+    fits, learned = extraction.spots.fits, extraction.profile
+    own = 1 / (1 + 1 / np.maximum(learned.scatter * measured.held.fits.significance, 1e-9) ** 2)
+    rows = np.flatnonzero(~fits.held & np.isfinite(fits.amplitude) & (own < NEARLY_OWN))
+    if not learned.spots or not len(rows):
+        return extraction
+    smooth, own = learned.shape_at(measured.positions[rows]), own[rows, None]
+    shape = own * fits.shape[rows] + (1 - own) * smooth
+    free = with_errors_at(measured.boxes[rows], extraction.noise, fits[rows], shape)
+    return replace(extraction, spots=replace(extraction.spots, fits=fits.replaced(rows, free)))
 
 
 def noise_of(image, lattice, parameters, measured=None, used=None):

@@ -58,6 +58,18 @@ def fit_linear(boxes, weights, centre, shape):
     return problem.fits(_scaled(centre, shape, boxes.half), solution, chi2, covariance, held=True)
 
 
+def covariance_at(boxes, weights, fits, shape):
+    """Covariance (n, 9, 9) that free fits would have with shapes (n, 3) in place of theirs and the same volumes."""
+    problem, per_height = _Problem.of(boxes.half, boxes.values, weights), np.exp(-shape[:, 0] - shape[:, 2])
+    state = problem.evaluate(_scaled(fits.centre, shape, boxes.half))
+    height = fits.volume / (2 * np.pi * per_height)
+    ratio = (height / state.solution[:, 0])[:, None, None]
+    covariance = _covariance(state._replace(full=state.full * ratio**2, mixed=state.mixed * ratio))
+    scale = np.tile(_pixels(boxes.half), (len(fits), 1))
+    scale[:, 0] = fits.amplitude / height
+    return covariance * scale[:, :, None] * scale[:, None, :]
+
+
 class _Bounds:
     """Maps free parameters u onto bounded ones, theta = middle + reach u / sqrt(1 + u^2), px in half-sizes of the box.
 
@@ -256,7 +268,7 @@ class _Problem:
         h = self.half
         parameters = np.concatenate([solution, theta], axis=1) - bias
         solution, theta = parameters[:, :4], parameters[:, 4:]
-        scale = np.array([1, 1, 1 / h, 1 / h, h, h, 1, 1 / h, 1])
+        scale = _pixels(h)
         plane = solution[:, 1:] / np.array([1, h, h])
         plane[:, 0] += self.level
         shape = theta[:, 2:] - np.log(h) * np.array([1.0, 0.0, 1.0])
@@ -279,6 +291,11 @@ def _terms(half, degree):
     """Monomials of the pixels' places in units of `half`, (pixels, terms)."""
     dx, dy = grid(half)
     return monomials(dx / half, dy / half, degree)
+
+
+def _pixels(half):
+    """Factors (9,) that turn A, C, Px, Py and theta into units of px."""
+    return np.array([1, 1, 1 / half, 1 / half, half, half, 1, 1 / half, 1])
 
 
 def _scaled(centre, shape, half):

@@ -81,6 +81,24 @@ def fit_free(boxes, noise, start, *, box_size, rows=None):
     return _in_chunks(boxes, rows, lambda _, which: np.isfinite(start.amplitude[which]), fit)
 
 
+def with_errors_at(boxes, noise, fits, shape):
+    """Free fits with the errors that they would have with shapes (n, 3), in place of those of their own shapes.
+
+    A spot that comes out too large by chance also comes out too wide, and with too large an error. Errors at smoothed
+    shapes do not follow the fluctuations of the volume so much.
+    """
+
+    def covariance(part):
+        some, found = boxes[part].flat(), fits[part]
+        some = some.without(zingers(some, noise, found))
+        height = found.volume * np.exp(shape[part, 0] + shape[part, 2]) / (2 * np.pi)
+        smooth = replace(found, amplitude=height, shape=shape[part])
+        return gaussfit.covariance_at(some, _weights(some, noise, smooth), found, shape[part])
+
+    parts = [covariance(part) for part in chunks(len(boxes))]
+    return replace(fits, covariance=np.concatenate([fits.covariance[:0], *parts]))
+
+
 def _in_chunks(boxes, rows, possible, fit):
     """Spots (m) of the boxes `rows` by `fit(boxes[part], part)`, some at a time, where `possible` says so."""
     rows = np.arange(len(boxes)) if rows is None else rows
