@@ -159,6 +159,16 @@ def test_points_come_and_go():
     assert after.fresh == len(set(other) - set(some))
 
 
+def test_a_lost_point_is_a_change():
+    """A point that is no longer there leaves something to do, though nothing is measured anew."""
+    image, _ = scene()
+    miller = predict(LATTICE, shape=SHAPE)
+    before = measure(image, miller, LATTICE, learned(1.5), NOISE, GIVEN)
+    after = measure_again(before, image, miller[1:], LATTICE, learned(1.5), GIVEN)
+    assert after.fresh == 1 and len(after.held.flag) == len(miller) - 1
+    assert measure_again(after, image, miller[1:], LATTICE, learned(1.5), GIVEN).fresh == 0
+
+
 def test_the_background_bends_under_the_spots():
     """In a halo, volumes measured with the curvature that the slopes tell have less bias than those without."""
     image, truth = scene(diffuse=300.0)

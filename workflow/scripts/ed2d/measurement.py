@@ -20,7 +20,7 @@ SAME_VOLUME = 0.03  # standard deviations; what a change of the curvature may do
 class Measurement:
     """Fits at n points with miller (n, 2); positions (n, 2) and shapes (n, 3) are those that `held` was held at.
 
-    free: the free fits, missing where the held one is not clear; fresh: number of points measured anew.
+    free: the free fits, missing where the held one is not clear; fresh: number of points measured anew, or no longer there.
     """
 
     noise: Noise
@@ -107,7 +107,8 @@ def measure_again(before, image, miller, lattice, profile, parameters):
     positions, shapes = (
         np.where(stale[:, None], new, old) for new, old in ((positions, now.positions), (shapes, now.shapes))
     )
-    return _with_free_fits(replace(now, positions=positions, shapes=shapes, held=held, fresh=len(rows)), parameters)
+    fresh = len(rows) + abs(len(miller) - len(before.miller))
+    return _with_free_fits(replace(now, positions=positions, shapes=shapes, held=held, fresh=fresh), parameters)
 
 
 def _with_free_fits(measurement, parameters):
