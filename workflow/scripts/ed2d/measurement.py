@@ -20,7 +20,7 @@ SAME_VOLUME = 0.03  # standard deviations; what a change of the curvature may do
 class Measurement:
     """Fits at n points with miller (n, 2); positions (n, 2) and shapes (n, 3) are those that `held` was held at.
 
-    free: the free fits, missing where the held one is not clear; fresh: number of points measured anew, or no longer there.
+    free: the free fits, missing where the held one is not clear; fresh: number of points measured anew, or lost.
     """
 
     noise: Noise
