@@ -4,7 +4,6 @@
 usage: bench_fit.py [--runs N] [--quick]      with ed2d installed and scipy; prints markdown tables
 """
 
-import argparse
 import time
 from statistics import median
 
@@ -19,7 +18,7 @@ from ed2d.extraction import REPLACED
 from ed2d.image import Image
 from ed2d.measurement import CLEAR
 from ed2d.noise import Noise
-from ed2d.spots import fit_free, fit_held, with_errors_at
+from ed2d.spots import fit_free, fit_held, with_smooth_errors
 from ed2d.zingers import spikes
 
 BOX_SIZE = 6  # px; with BoxGrowAmount 1 and BackgroundRimSize 2 the boxes are 19 x 19
@@ -67,11 +66,10 @@ def measure(image, middle, noise, centre, shape):
     clear = np.flatnonzero(held.fits.significance >= CLEAR)
     free = fit_free(boxes[clear], noise, held.fits[clear], box_size=BOX_SIZE)
     good = free.flag & REPLACED == 0
-    rows, fits = clear[good], free.fits[good]
-    errors2 = 1 / held.fits.significance[rows, None] ** 2
-    own = SCATTER**2 / (SCATTER**2 + errors2)
-    fits = with_errors_at(boxes[rows], noise, fits, own * fits.shape + (1 - own) * shape[rows])
-    return held.fits.replaced(rows, fits), np.setdiff1d(np.arange(len(boxes)), rows)
+    rows = clear[good]
+    fits = held.fits.replaced(rows, free.fits[good])
+    fits = with_smooth_errors(boxes, noise, fits, shape, SCATTER * held.fits.significance)
+    return fits, np.setdiff1d(np.arange(len(boxes)), rows)
 
 
 def bare(image, middle):
@@ -178,11 +176,7 @@ def error_cells(row):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="repetitions of the timing")
-    parser.add_argument("--quick", action="store_true", help="a few boxes, to see that it runs")
-    arguments = parser.parse_args()
-    print(machine.described(), end="\n\n")
+    arguments = machine.arguments(__doc__, runs="repetitions of the timing", quick="a few boxes, to see that it runs")
     print_speed(arguments)
     print_errors(arguments)
 

@@ -6,7 +6,6 @@ usage: bench_job.py [--runs N] [--quick]      with ed2d installed and scipy, on 
 Every run is a process of its own with one BLAS thread, as the workflow starts it; the image is in the page cache.
 """
 
-import argparse
 import json
 import math
 import resource
@@ -132,11 +131,11 @@ def _medians(runs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="fresh processes a figure is the median of")
-    parser.add_argument("--quick", action="store_true", help="one small image, to see that it runs")
-    arguments = parser.parse_args()
-    print(machine.described(), end="\n\n")
+    arguments = machine.arguments(
+        __doc__,
+        runs="fresh processes a figure is the median of",
+        quick="one small image, to see that it runs",
+    )
     boxes = rival.mixed(50 if arguments.quick else 600)
     cases = QUICK if arguments.quick else CASES
     print("| extract of | curve_fit /s | wanted here |", " | ".join(COLUMNS), "MB |")

@@ -1,5 +1,6 @@
 """One BLAS thread for what imports this before numpy and for all it starts; where and when figures were measured."""
 
+import argparse
 import os
 import platform
 from datetime import date
@@ -18,3 +19,13 @@ def described():
     versions = f"ed2d {ed2d.__version__}, Python {platform.python_version()}, numpy {numpy.__version__}"
     machine = f"{os.cpu_count()} {platform.machine()} cores, load {os.getloadavg()[0]:.1f}"
     return f"{date.today()}, {versions}, scipy {scipy.__version__}, {machine}"
+
+
+def arguments(description, **help_of):
+    """Arguments --runs and --quick of a benchmark; prints what it runs on."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help=help_of["runs"])
+    parser.add_argument("--quick", action="store_true", help=help_of["quick"])
+    given = parser.parse_args()
+    print(described(), end="\n\n")
+    return given

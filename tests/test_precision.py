@@ -6,7 +6,7 @@ import pytest
 from ed2d import flags, gaussfit
 from ed2d.boxes import grid
 from ed2d.noise import Noise
-from ed2d.spots import with_errors_at
+from ed2d.spots import with_smooth_errors
 from populations import CASES, HALF, fitted, measured
 from stills import (
     WIDE_SIGMA,
@@ -107,7 +107,7 @@ def test_errors_at_the_learned_shape_do_not_follow_the_volume():
         _, found = fitted(boxes, noise, spots)
         good = np.flatnonzero(found.flag & BAD == 0)
         own = found.fits[good]
-        smooth = with_errors_at(boxes[good], noise, own, shape_of(spots)[good])
+        smooth = with_smooth_errors(boxes[good], noise, own, shape_of(spots)[good], np.zeros(len(good)))
         for name, fits in (("own", own), ("smooth", smooth)):
             np.testing.assert_array_equal(fits.volume, own.volume)
             pulls[name].append((fits.volume - spots[good, 0]) / np.sqrt(fits.volume_variance))

@@ -65,9 +65,9 @@ class Boxes:
         return pixels.reshape(-1, self.side, self.side)
 
 
-def chunks(n):
-    """Slices of at most CHUNK of n rows, so that what is computed for boxes takes little memory."""
-    return [slice(first, min(first + CHUNK, n)) for first in range(0, n, CHUNK)]
+def chunks(n, size=CHUNK):
+    """Slices of at most `size` of n rows, so that what is computed for boxes takes little memory."""
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
 
 
 def grid(half):

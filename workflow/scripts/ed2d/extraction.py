@@ -12,7 +12,7 @@ from .noise import Noise
 from .peaks import look
 from .refine import Refined, refine
 from .residuals import under_spots
-from .spots import Spots, with_errors_at
+from .spots import Spots, with_smooth_errors
 from .table import empty_table, extract_dtype
 from .zingers import zingers
 
@@ -27,7 +27,6 @@ LEAST_SHARE = 0.5  # of the clear peaks in the cells that are within LARGEST_RMS
 LEAST_CLEAR = 0.4  # of the fitted points; a wrong lattice shares a quarter of its points with the right one, or fewer
 CLEAR_PEAK = 9.0  # significance of these
 FEWEST_CELLS, MOST_PIXELS = 40, 250_000  # that are looked at for them
-NEARLY_OWN = 0.9  # share of a spot's own shape in the one for its errors; above it the errors stay
 LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 REPLACED = flags.NOT_CONVERGED | flags.WIDTH | flags.CENTRE | flags.OUTLIER  # free fits that give way to held ones
 
@@ -139,17 +138,14 @@ def _refined(measured, lattice, default):
 def _with_errors(extraction, measured):
     """The extraction with the errors of free fits at their shapes shrunk towards the learned ones.
 
-    By the scatter of the shapes about the profile and the error 1/significance of each: a spot well seen has its own.
+    The error of a shape is 1/significance of the held fit.
     """
-    fits, learned = extraction.spots.fits, extraction.profile
-    own = 1 / (1 + 1 / np.maximum(learned.scatter * measured.held.fits.significance, 1e-9) ** 2)
-    rows = np.flatnonzero(~fits.held & np.isfinite(fits.amplitude) & (own < NEARLY_OWN))
-    if not learned.spots or not len(rows):
+    learned, noise, spots = extraction.profile, extraction.noise, extraction.spots
+    if not learned.spots:
         return extraction
-    smooth, own = learned.shape_at(measured.positions[rows]), own[rows, None]
-    shape = own * fits.shape[rows] + (1 - own) * smooth
-    free = with_errors_at(measured.boxes[rows], extraction.noise, fits[rows], shape)
-    return replace(extraction, spots=replace(extraction.spots, fits=fits.replaced(rows, free)))
+    smooth, spread = learned.shape_at(measured.positions), learned.scatter * measured.held.fits.significance
+    fits = with_smooth_errors(measured.boxes, noise, spots.fits, smooth, spread)
+    return replace(extraction, spots=replace(spots, fits=fits))
 
 
 def noise_of(image, lattice, parameters, measured=None, used=None):
@@ -189,7 +185,7 @@ def _under_spots(measured, used):
 
 
 def _predicted(image, lattice, parameters):
-    miller = predict(lattice, shape=image.shape, min_radius=parameters.min_radius, max_radius=parameters.max_radius)
+    miller = predict(lattice, shape=image.shape, **parameters.radii)
     if not len(miller):
         raise NotRefinable("no lattice point lies on the image")
     return miller

@@ -7,16 +7,16 @@ matrix products for all boxes. docs/algorithm.md has the equations.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from .boxes import grid
+from .boxes import chunks
 from .gaussian import Fits, derivatives, quadratic, second_derivatives
-from .polynomials import collected, monomials, normal_matrix
+from .polynomials import box_monomials, collected, normal_matrix
 
 BLOCK = 64  # boxes whose pixels stay in the processor's cache
+CROWDED = 0.25  # share of a batch that has converged when it leaves
 LARGEST_BIAS = 0.5  # standard deviations; beyond it an expansion of second order says nothing, nor where
 UNDETERMINED = 0.5  # half-sizes of the box, or parts of a width, are the standard deviation of centre or shape
 MOST_ITERATIONS, MOST_CRUDE_ITERATIONS = 40, 8
@@ -58,15 +58,14 @@ def fit_linear(boxes, weights, centre, shape):
     return problem.fits(_scaled(centre, shape, boxes.half), solution, chi2, covariance, held=True)
 
 
-def covariance_at(boxes, weights, fits, shape):
-    """Covariance (n, 9, 9) that free fits would have with shapes (n, 3) in place of theirs and the same volumes."""
-    problem, per_height = _Problem.of(boxes.half, boxes.values, weights), np.exp(-shape[:, 0] - shape[:, 2])
-    state = problem.evaluate(_scaled(fits.centre, shape, boxes.half))
-    height = fits.volume / (2 * np.pi * per_height)
-    ratio = (height / state.solution[:, 0])[:, None, None]
+def covariance_at(boxes, weights, fits, reshaped):
+    """Covariance (n, 9, 9) that free fits would have as `reshaped`: with other shapes and the same volumes."""
+    problem = _Problem.of(boxes.half, boxes.values, weights)
+    state = problem.evaluate(_scaled(reshaped.centre, reshaped.shape, boxes.half))
+    ratio = (reshaped.amplitude / state.solution[:, 0])[:, None, None]
     covariance = _covariance(state._replace(full=state.full * ratio**2, mixed=state.mixed * ratio))
     scale = np.tile(_pixels(boxes.half), (len(fits), 1))
-    scale[:, 0] = fits.amplitude / height
+    scale[:, 0] = fits.amplitude / reshaped.amplitude
     return covariance * scale[:, :, None] * scale[:, None, :]
 
 
@@ -142,9 +141,9 @@ class _Problem:
         centred = values - level[:, None]
         weighted = weights * centred
         square = np.einsum("ni,ni->n", weighted, centred)
-        normal = normal_matrix(weights @ _terms(half, 2), 1, 1)
+        normal = normal_matrix(weights @ box_monomials(half, 2), 1, 1)
         dof = np.count_nonzero(weights, axis=1) - 9
-        return _Problem(half, weights, weighted, level, square, normal, weighted @ _terms(half, 1), dof)
+        return _Problem(half, weights, weighted, level, square, normal, weighted @ box_monomials(half, 1), dof)
 
     def taken(self, rows):
         arrays = (self.weights, self.weighted, self.level, self.square, self.plane_normal, self.plane_right, self.dof)
@@ -175,7 +174,7 @@ class _Problem:
 
     def _moments(self, centre, shape, degrees):
         """Moments of w G^2, of w G and, where a third degree is given, of w y G, up to the given degrees."""
-        terms = [_terms(self.half, degree) for degree in degrees]
+        terms = [box_monomials(self.half, degree) for degree in degrees]
         moments = [np.empty((len(self.weights), term.shape[1])) for term in terms]
         for rows, g, product in self._gaussians(centre, shape):
             if len(degrees) == 3:
@@ -186,11 +185,10 @@ class _Problem:
 
     def _gaussians(self, centre, shape):
         """Rows, exp(-q/2) and an array to work in, BLOCK boxes at a time."""
-        exponent, transposed = -0.5 * quadratic(centre, shape), _terms(self.half, 2).T
+        exponent, transposed = -0.5 * quadratic(centre, shape), box_monomials(self.half, 2).T
         work = np.empty((2, BLOCK, self.weights.shape[1]))
-        for first in range(0, len(self.weights), BLOCK):
-            rows = slice(first, min(first + BLOCK, len(self.weights)))
-            g, product = work[:, : rows.stop - first]
+        for rows in chunks(len(self.weights), BLOCK):
+            g, product = work[:, : rows.stop - rows.start]
             yield rows, np.exp(np.matmul(exponent[rows], transposed, out=g), out=g), product
 
     def _linear(self, gg, gp):
@@ -210,7 +208,7 @@ class _Problem:
         for _ in range(most_iterations):
             step, promised = _damped_step(state, bounds.slopes(free), damping)
             done |= promised <= tolerance * np.maximum(state.chi2, 1e-300) / np.maximum(problem.dof, 1)
-            if np.mean(done) > 0.25 or done.all():
+            if np.mean(done) > CROWDED:
                 final.put(active, state, slice(None))
                 theta[active], converged[active] = bounds.bounded(free), done
                 stay = ~done
@@ -255,7 +253,7 @@ class _Problem:
         gg, gy, gp = np.empty(len(theta)), np.empty((len(theta), 1)), np.empty((len(theta), 3))
         for rows, g, product in self._gaussians(theta[:, :2], theta[:, 2:]):
             gy[rows, 0] = np.einsum("ni,ni->n", self.weighted[rows], g)
-            np.matmul(np.multiply(self.weights[rows], g, out=product), _terms(self.half, 1), out=gp[rows])
+            np.matmul(np.multiply(self.weights[rows], g, out=product), box_monomials(self.half, 1), out=gp[rows])
             gg[rows] = np.einsum("ni,ni->n", product, g)
         linear, right = self._linear(gg, gp), np.concatenate([gy, self.plane_right], axis=1)
         solution = _solve(linear, right)
@@ -284,13 +282,6 @@ class _Problem:
             converged=np.broadcast_to(converged, len(theta)).copy(),
             held=np.full(len(theta), held),
         )
-
-
-@cache
-def _terms(half, degree):
-    """Monomials of the pixels' places in units of `half`, (pixels, terms)."""
-    dx, dy = grid(half)
-    return monomials(dx / half, dy / half, degree)
 
 
 def _pixels(half):

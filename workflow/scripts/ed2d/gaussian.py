@@ -60,14 +60,13 @@ class Fits:
     @property
     def volume(self):
         """2 pi A Bx By, counts."""
-        return 2 * np.pi * self.amplitude * np.exp(-self.shape[:, 0] - self.shape[:, 2])
+        return self.amplitude * area(self.shape)
 
     @property
     def volume_variance(self):
         """Propagated variance of the volume, counts^2."""
         gradient = np.zeros((len(self), 9))
-        per_height = 2 * np.pi * np.exp(-self.shape[:, 0] - self.shape[:, 2])
-        gradient[:, 0] = per_height
+        gradient[:, 0] = area(self.shape)
         gradient[:, 6] = gradient[:, 8] = -self.volume
         return np.einsum("ni,nij,nj->n", gradient, self.covariance, gradient)
 
@@ -82,6 +81,15 @@ class Fits:
     def reduced_chi2(self):
         """chi2 over the degrees of freedom."""
         return self.chi2 / np.maximum(self.dof, 1)
+
+    def reshaped(self, shape):
+        """The fits with other shapes (n, 3) and the same volumes."""
+        return replace(self, amplitude=self.volume / area(shape), shape=shape)
+
+
+def area(shape):
+    """Volume over height, 2 pi Bx By, px^2, of Gaussians with shape (p, r, s)."""
+    return 2 * np.pi * np.exp(-shape[..., 0] - shape[..., 2])
 
 
 def shape_from_covariance(sxx, sxy, syy):
@@ -133,9 +141,14 @@ def plane(half, coefficients):
     return coefficients @ monomials(*grid(half), 1).T
 
 
+def peak(half, fits):
+    """Expected counts above the plane, (n, side^2)."""
+    return fits.amplitude[:, None] * gaussian(half, fits.centre, fits.shape)
+
+
 def model(half, fits):
     """Expected counts of the pixels of the boxes, (n, side^2)."""
-    return fits.amplitude[:, None] * gaussian(half, fits.centre, fits.shape) + plane(half, fits.plane)
+    return peak(half, fits) + plane(half, fits.plane)
 
 
 def quadratic(centre, shape):

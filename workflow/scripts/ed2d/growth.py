@@ -32,19 +32,21 @@ def grow(image, lattice, noise, parameters):
     reach = max(1, min(parameters.box_size, room))
     inner, outer = 0.0, np.sqrt(FIRST_POINTS / np.pi * abs(np.linalg.det(lattice.basis)))
     looks, verified = Looks(image, noise, parameters), lattice
-    if room > reach and looks.support(lattice, (inner, outer), reach) <= 0:
-        moved = _refined(lattice, *looks.clear(lattice, (inner, outer), room))
-        lattice = max(lattice, moved, key=lambda one: looks.support(one, (inner, outer), reach))
-    found = []
-    while inner < looks.farthest(lattice):
-        found.append(looks.clear(lattice, (inner, outer), reach))
+    if room > reach and looks.support(lattice, reach, outer) <= 0:
+        miller, distance = looks.points(lattice)
+        moved = _refined(lattice, *looks.clear(lattice, miller[distance <= outer], room))
+        lattice = max(lattice, moved, key=lambda one: looks.support(one, reach, outer))
+    found, (miller, distance) = [], looks.points(lattice)
+    while inner < np.max(distance, initial=0.0):
+        found.append(looks.clear(lattice, miller[(distance > inner) & (distance <= outer)], reach))
         lattice = _refined(lattice, *(np.concatenate(column) for column in zip(*found, strict=True)))
         inner, outer = outer, GROWTH * outer
+        miller, distance = looks.points(lattice)
     miller, _ = looks.points(verified)
     moved = np.linalg.norm(lattice.position(miller) - verified.position(miller), axis=1)
     if np.max(moved, initial=0.0) < NEAR * reach:
         return lattice
-    return max(lattice, verified, key=lambda one: looks.support(one, (0.0, looks.farthest(one)), reach))
+    return max(lattice, verified, key=lambda one: looks.support(one, reach, np.inf))
 
 
 @dataclass(frozen=True)
@@ -57,27 +59,21 @@ class Looks:
 
     def points(self, lattice):
         """Miller indices (n, 2) of the points on the image, and their undistorted distance from the origin, px."""
-        limits = {"min_radius": self.parameters.min_radius, "max_radius": self.parameters.max_radius}
-        miller = predict(lattice, shape=self.image.shape, **limits)
+        miller = predict(lattice, shape=self.image.shape, **self.parameters.radii)
         return miller, np.linalg.norm(miller @ lattice.basis, axis=1)
 
-    def farthest(self, lattice):
-        """Distance of the outermost point from the origin, px."""
-        return np.max(self.points(lattice)[1], initial=0.0)
-
-    def clear(self, lattice, ring, reach):
-        """Miller indices, observed positions and their variances (n, 2) of the clear peaks between two radii, px."""
-        miller, distance = self.points(lattice)
-        miller = miller[(distance > ring[0]) & (distance <= ring[1])]
+    def clear(self, lattice, miller, reach):
+        """Miller indices, observed positions and their variances (m, 2) of the clear peaks at some of the points."""
         miller = miller[:: 1 + len(miller) // MOST_POINTS]
         width = self.parameters.expected_width
         peaks = look(self.image, lattice.position(miller), self.noise, reach=reach, width=width)
         clear = peaks.significance > CLEAR
         return miller[clear], peaks.observed[clear], peaks.variance[clear]
 
-    def support(self, lattice, ring, reach):
-        """Number of clear peaks near their points less the half of all, at least FEWEST_SPOTS."""
-        miller, observed, _ = self.clear(lattice, ring, reach)
+    def support(self, lattice, reach, radius):
+        """Number of clear peaks near their points within a radius, px, less the half of all, at least FEWEST_SPOTS."""
+        miller, distance = self.points(lattice)
+        miller, observed, _ = self.clear(lattice, miller[distance <= radius], reach)
         near = np.linalg.norm(observed - lattice.position(miller), axis=1) < NEAR * reach
         return np.sum(near) - max(len(near), FEWEST_SPOTS) / 2
 

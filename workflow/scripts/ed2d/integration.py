@@ -9,10 +9,9 @@ from .background import intercalated
 from .boxes import away_from_neighbours, cut, nearest_pixels
 from .curvature import curvature
 from .measurement import own_boxes
-from .spots import CLEANINGS, fit_held
+from .spots import cleaned, fit_held
 from .summation import Foreground, Growth, choose_step, grow, squares
 from .table import empty_table, integrate_dtype
-from .zingers import zingers
 
 LARGEST_MISSING = 0.05  # share of the expected spot that may lie on unusable pixels of the smallest inner square
 REASONS = {
@@ -78,11 +77,11 @@ def integrate_image(image, table, lattice, noise, profile, parameters):
     positions = lattice.position(miller)
     bending = curvature(lattice.reduced_index(miller), positions, np.column_stack([table["PX"], table["PY"]]))
     boxes = replace(cut(image, nearest_pixels(positions), parameters.half), curvature=bending)
-    shape = profile.shape_at(positions)
-    own = replace(own_boxes(image, miller, boxes.centre, lattice, noise, parameters), curvature=bending)
+    away = away_from_neighbours(boxes.half, miller, boxes.centre, lattice)
+    own, shape = own_boxes(boxes, away, noise), profile.shape_at(positions)
     boxes, raw = boxes.flat(), np.where(boxes.usable, boxes.values, np.nan)
     held = fit_held(own, noise, positions - boxes.centre, shape)
-    foreground = _foreground(boxes, table, held, positions, shape, lattice, noise, parameters)
+    foreground = _foreground(boxes, table, held, positions, shape, away, noise)
     sizes = {"box_size": parameters.box_size, "rim_size": parameters.background_rim_size}
     signal = np.nan_to_num(held.fits.volume)
     growth = grow(boxes, foreground, noise, signal, steps=parameters.box_grow_amount, **sizes)
@@ -110,29 +109,26 @@ def _largest_step(lattice, parameters):
     return min(max(free, 0), parameters.box_grow_amount)
 
 
-def _foreground(boxes, table, held, positions, shape, lattice, noise, parameters):
+def _foreground(boxes, table, held, positions, shape, away, noise):
     """Slope from the extract fit, else from the held one, else none; pixels freed of zingers."""
     slope = np.column_stack([table["PX"], table["PY"]])
     slope = np.where(np.isfinite(slope), slope, np.nan_to_num(held.fits.plane[:, 1:]))
     usable = boxes.usable.copy()
     fitted = np.flatnonzero(np.isfinite(held.fits.amplitude))
-    clean = boxes[fitted]
-    for _ in range(CLEANINGS):
-        clean = clean.without(zingers(clean, noise, held.fits[fitted]))
+    _, clean = cleaned(boxes[fitted], fitted, noise, lambda _, rows: held.fits[rows])
     usable[fitted] = clean.usable
     return Foreground(
         slope=slope,
         slope_covariance=np.nan_to_num(held.fits.covariance[:, 2:4, 2:4]),
         profile=_unit_profile(boxes.half, positions - boxes.centre, shape),
         usable=usable,
-        rim_allowed=away_from_neighbours(boxes.half, np.column_stack([table["H"], table["K"]]), boxes.centre, lattice),
+        rim_allowed=away,
     )
 
 
 def _unit_profile(half, centre, shape):
     """The Gaussian of unit volume on the pixels of the boxes, (n, side^2)."""
-    per_volume = np.exp(shape[:, 0] + shape[:, 2]) / (2 * np.pi)
-    return per_volume[:, None] * gaussian.gaussian(half, centre, shape)
+    return gaussian.gaussian(half, centre, shape) / gaussian.area(shape)[:, None]
 
 
 def _reject(boxes, foreground, growth, step, box_size):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from . import gaussian
 from .boxes import Boxes, away_from_neighbours, cut, nearest_pixels
 from .curvature import curvature
 from .noise import Noise
@@ -55,20 +56,18 @@ class Measurement:
         positions[new] = np.nan
         point = _rows_of(miller[new], self.miller)
         known = np.where((point >= 0)[:, None], self.boxes.curvature[point], 0.0)
-        boxes = own_boxes(image, miller[new], centre[new], lattice, self.noise, parameters)
+        boxes = _boxes(image, miller[new], centre[new], lattice, self.noise, parameters.half)
         boxes = self.boxes.replaced(new, replace(boxes, curvature=known), source)
         held, free = (part[source].replaced(new, Spots.missing(len(new))) for part in (self.held, self.free))
-        return replace(
-            self, miller=miller, boxes=boxes, positions=positions, shapes=shapes, held=held, free=free, fresh=len(new)
-        )
+        return replace(self, miller=miller, boxes=boxes, positions=positions, shapes=shapes, held=held, free=free)
 
     def bent(self, lattice):
         """The measurement with the curvature that its slopes tell, without the fits that this would change."""
         known = np.isfinite(self.free.fits.amplitude)[:, None]
         slopes = np.where(known, self.free.fits.plane[:, 1:], self.held.fits.plane[:, 1:])
         found = curvature(lattice.reduced_index(self.miller), self.positions, slopes)
-        area = 4 * np.pi * np.exp(-self.shapes[:, 0] - self.shapes[:, 2])
-        volume = area * np.abs(found[:, 0] + found[:, 2]) * self.boxes.half * (self.boxes.half + 1) / 6
+        bend = np.abs(found[:, 0] + found[:, 2]) * self.boxes.half * (self.boxes.half + 1) / 6
+        volume = 2 * gaussian.area(self.shapes) * bend
         rows = np.flatnonzero(volume > SAME_VOLUME * np.sqrt(self.held.fits.volume_variance))
         bending = np.zeros_like(found)
         bending[rows], stale = found[rows], self.positions.copy()
@@ -91,7 +90,7 @@ def measure(image, miller, lattice, profile, noise, parameters):
     """Measurement of points `miller` (n, 2) on a lattice, with shapes from a profile."""
     positions = lattice.position(miller)
     shapes, centre = profile.shape_at(positions), nearest_pixels(positions)
-    boxes = own_boxes(image, miller, centre, lattice, noise, parameters)
+    boxes = _boxes(image, miller, centre, lattice, noise, parameters.half)
     held, free = fit_held(boxes, noise, positions - centre, shapes), Spots.missing(len(miller))
     return _with_free_fits(Measurement(noise, miller, boxes, positions, shapes, held, free, len(miller)), parameters)
 
@@ -124,8 +123,12 @@ def _alike(old, new, tolerance):
     return np.max(np.abs(new - old), axis=1) < tolerance
 
 
-def own_boxes(image, miller, centre, lattice, noise, parameters):
-    """Boxes to fit a spot in: without spikes and without the pixels that belong to the neighbouring spots."""
-    boxes = cut(image, centre, parameters.half)
-    boxes = boxes.restricted(away_from_neighbours(boxes.half, miller, centre, lattice))
+def _boxes(image, miller, centre, lattice, noise, half):
+    """The boxes to fit the spots in."""
+    return own_boxes(cut(image, centre, half), away_from_neighbours(half, miller, centre, lattice), noise)
+
+
+def own_boxes(boxes, away, noise):
+    """Boxes to fit a spot in: with the pixels `away` (n, side^2) from the neighbouring spots, and without spikes."""
+    boxes = boxes.restricted(away)
     return boxes.without(spikes(boxes, noise))

@@ -77,6 +77,11 @@ class Parameters:
         return self.box_size + self.box_grow_amount + self.background_rim_size
 
     @property
+    def radii(self):
+        """The limits of `lattice.predict`."""
+        return {"min_radius": self.min_radius, "max_radius": self.max_radius}
+
+    @property
     def expected_width(self):
         """Width of a spot that BoxSize is made for, px: a starting value."""
         return max(self.box_size / 3, 0.7)

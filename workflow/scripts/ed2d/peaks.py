@@ -5,15 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .boxes import cut, grid, nearest_pixels
-from .polynomials import monomials, normal_matrix
+from .polynomials import box_monomials, normal_matrix
 from .zingers import spikes
 
 SMALLEST_WIDTH = 1.0  # px
-PEAK, SPOT, RING = (
-    0.6,
-    2.0,
-    3.5,
-)  # widths: half-sizes of the squares of the peak, of the spot, of the background round it
+PEAK, SPOT, RING = 0.6, 2.0, 3.5  # widths: half-sizes of the squares of the peak, the spot, and the ring round it
 LEAST_KNOWN = 0.5  # of a square must be usable
 CENTRINGS = 3  # times that the square of the centroid is moved
 SYSTEMATIC = 0.1  # px; error of a centroid in a square that is cut
@@ -87,7 +83,7 @@ def _flattened(boxes, place, spot, ring):
     pixel = (place[:, 1:] + dy + boxes.half) * boxes.side + place[:, :1] + dx + boxes.half
     values, usable = (np.take_along_axis(part, pixel, axis=1) for part in (boxes.values, boxes.usable))
     inside = np.maximum(np.abs(dx), np.abs(dy)) <= spot
-    weight, terms = usable * ~inside, monomials(dx / ring, dy / ring, 2)
+    weight, terms = usable * ~inside, box_monomials(ring, 2)
     normal = normal_matrix(weight @ terms, 1, 1) + 1e-6 * np.eye(3)
     plane = np.linalg.solve(normal, ((weight * values) @ terms[:, :3])[..., None])[..., 0]
     return plane[:, 0], np.where(usable, values - plane @ terms[:, :3].T, np.nan)[:, inside]

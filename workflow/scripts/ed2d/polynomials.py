@@ -4,6 +4,8 @@ from functools import cache
 
 import numpy as np
 
+from .boxes import grid
+
 
 @cache
 def exponents(degree):
@@ -15,6 +17,15 @@ def monomials(x, y, degree):
     """Monomials of x, y (m,) up to `degree` as columns, (m, (degree + 1)(degree + 2)/2)."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     return np.stack([x**i * y**j for i, j in exponents(degree)], axis=-1)
+
+
+@cache
+def box_monomials(half, degree):
+    """Monomials up to `degree` of the places of a box's pixels in units of `half`, (side^2, terms); read-only."""
+    dx, dy = grid(half)
+    terms = monomials(dx / half, dy / half, degree)
+    terms.flags.writeable = False
+    return terms
 
 
 @cache

@@ -47,7 +47,7 @@ class Refined:
     distance: np.ndarray
     used: np.ndarray
     rms: float
-    covariance: np.ndarray = field(default_factory=lambda: np.zeros((8, 8)))
+    covariance: np.ndarray
     significance: np.ndarray = field(default_factory=lambda: np.full(2, np.nan))
 
     def position_variance(self, miller):

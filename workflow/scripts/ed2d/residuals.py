@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from . import gaussian
-from .boxes import grid, median, nearest_pixels
+from .boxes import chunks, grid, median, nearest_pixels
 from .noise import outlying
-from .polynomials import monomials, normal_matrix
+from .polynomials import box_monomials, monomials, normal_matrix
 
 MOST_BLOCKS = 4000
 FEWEST_PIXELS = 0.27  # of a block of background
@@ -79,8 +79,7 @@ class Surface:
 
     def monomials(self, degree):
         """Monomials (side^2, ...) up to `degree` of the place in the block."""
-        dx, dy = grid(self.half)
-        return monomials(dx / self.half, dy / self.half, degree)
+        return box_monomials(self.half, degree)
 
     def normal(self, free):
         """Normal matrices (m, terms, terms) of least squares on the free pixels (m, side^2)."""
@@ -217,7 +216,7 @@ def under_spots(boxes, fits):
     (1 - H)_ik^2: exactly, however uneven V is.
     """
     rows = np.linspace(0, len(boxes) - 1, min(len(boxes), MOST_SPOTS)).astype(int)
-    parts = [rows[first : first + CHUNK] for first in range(0, max(len(rows), 1), CHUNK)]
+    parts = [rows[part] for part in chunks(len(rows), CHUNK)] or [rows]
     return Evidence.joined([_under_spots(boxes[part], fits[part]) for part in parts])
 
 
@@ -251,7 +250,7 @@ def _tangent(half, counts, fits):
     """The nine derivatives (n, side^2, 9) of a Gaussian on a plane, up to a linear map, and the Gaussian itself."""
     dx, dy = grid(half)
     bell = (counts - fits.plane @ monomials(dx, dy, 1).T) / fits.amplitude[:, None]
-    terms = monomials(dx / half, dy / half, 2)
+    terms = box_monomials(half, 2)
     return np.concatenate([np.broadcast_to(terms[:, :3], (*bell.shape, 3)), bell[..., None] * terms], axis=2), bell
 
 

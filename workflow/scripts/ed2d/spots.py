@@ -13,6 +13,7 @@ FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
 CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak
 CLEANINGS = 2  # times that zingers are looked for
 LEAST_LEVEL = 0.25  # of the median of the box, above the offset
+NEARLY_OWN = 0.9  # share of a spot's own shape in the one for its errors; above it the errors stay
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def fit_held(boxes, noise, centre, shape, rows=None):
         return gaussfit.fit_linear(some, some.usable.astype(float), centre[which], shape[which])
 
     def fit(some, which):
-        fits, some = _cleaned(some, which, noise, evenly)
+        fits, some = cleaned(some, which, noise, evenly)
         fits = gaussfit.fit_linear(some, _weights(some, noise, fits), centre[which], shape[which])
         return fits, _pixel_flags(some)
 
@@ -74,29 +75,29 @@ def fit_free(boxes, noise, start, *, box_size, rows=None):
         return gaussfit.approach(some, weights, start.centre[which], start.shape[which])
 
     def fit(some, which):
-        fits, some = _cleaned(some, which, noise, roughly)
+        fits, some = cleaned(some, which, noise, roughly)
         fits = gaussfit.fit(some, _weights(some, noise, fits), fits.centre, fits.shape)
         return fits, _pixel_flags(some) | _doubts(some, fits, box_size)
 
     return _in_chunks(boxes, rows, lambda _, which: np.isfinite(start.amplitude[which]), fit)
 
 
-def with_errors_at(boxes, noise, fits, shape):
-    """Free fits with the errors that they would have with shapes (n, 3), in place of those of their own shapes.
+def with_smooth_errors(boxes, noise, fits, smooth, spread):
+    """The fits (n), the free ones with the errors of shapes shrunk towards smooth ones (n, 3).
 
-    A spot that comes out too large by chance also comes out too wide, and with too large an error. Errors at smoothed
-    shapes do not follow the fluctuations of the volume so much.
+    spread (n,): scatter of the shapes about the smooth ones over the error of each; a spot well seen, with a large one,
+    keeps its own errors. A spot that comes out too large by chance also comes out too wide, and with too large an
+    error; errors at smoothed shapes do not follow the fluctuations of the volume so much.
     """
-
-    def covariance(part):
+    own = (spread**2 / (1 + spread**2))[:, None]
+    rows = np.flatnonzero(~fits.held & np.isfinite(fits.amplitude) & (own[:, 0] < NEARLY_OWN))
+    covariance = fits.covariance.copy()
+    for part in (rows[part] for part in chunks(len(rows))):
         some, found = boxes[part].flat(), fits[part]
         some = some.without(zingers(some, noise, found))
-        height = found.volume * np.exp(shape[part, 0] + shape[part, 2]) / (2 * np.pi)
-        smooth = replace(found, amplitude=height, shape=shape[part])
-        return gaussfit.covariance_at(some, _weights(some, noise, smooth), found, shape[part])
-
-    parts = [covariance(part) for part in chunks(len(boxes))]
-    return replace(fits, covariance=np.concatenate([fits.covariance[:0], *parts]))
+        shrunk = found.reshaped(own[part] * found.shape + (1 - own[part]) * smooth[part])
+        covariance[part] = gaussfit.covariance_at(some, _weights(some, noise, shrunk), found, shrunk)
+    return replace(fits, covariance=covariance)
 
 
 def _in_chunks(boxes, rows, possible, fit):
@@ -114,7 +115,7 @@ def _of_chunk(boxes, rows, possible, fit):
     return missing.replaced(which, Spots(*fit(boxes[which], rows[which]))) if len(which) else missing
 
 
-def _cleaned(boxes, rows, noise, fit):
+def cleaned(boxes, rows, noise, fit):
     """Fits by `fit(boxes, rows)` and the boxes, freed of the pixels that neither noise nor the fit explains."""
     fits, doubtful = fit(boxes, rows), np.arange(len(boxes))
     for _ in range(CLEANINGS):
@@ -135,7 +136,7 @@ def _weights(boxes, noise, fits):
     Amplitudes below zero, which no count can have, are left out. A plane that a rough fit draws below LEAST_LEVEL of
     what half of the pixels reach is raised to that: pixels without noise would rule the next fit.
     """
-    peak = np.maximum(fits.amplitude, 0)[:, None] * gaussian.gaussian(boxes.half, fits.centre, fits.shape)
+    peak = np.maximum(gaussian.peak(boxes.half, fits), 0)
     plane = gaussian.plane(boxes.half, fits.plane) - noise.offset
     low = np.flatnonzero(plane.min(axis=1) < LEAST_LEVEL * plane.max(axis=1))
     if len(low):

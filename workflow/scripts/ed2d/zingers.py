@@ -55,7 +55,7 @@ def zingers(boxes, noise, fits):
     neighbours: where a real spot is not Gaussian, whole groups of neighbours deviate alike and all are kept.
     """
     plane = gaussian.plane(boxes.half, fits.plane)
-    peak = gaussian.model(boxes.half, fits) - plane
+    peak = gaussian.peak(boxes.half, fits)
     residual = np.where(boxes.usable, boxes.values - plane - peak, 0.0)
     found = np.zeros_like(boxes.usable)
     least = noise.variance(np.min(plane, axis=1))
