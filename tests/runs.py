@@ -7,8 +7,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ed2d.exampleproject import write_image_directory, write_project_xml
 from ed2d.lattice import Lattice
+from ed2d.mtz import read_mtz
 from ed2d.simulate import Simulation, disturbed
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -22,6 +25,7 @@ PARAMETERS = {
 INPUTS = ("{0}.tif", "{0}_mask.tif", "info.xml")
 RESULTS = ("{0}_ext.mtz", "{0}_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif")
 LOGS = ("{0}_ext.log", "{0}_int.log")
+LARGEST_MOVE = 0.01  # px, of a predicted position when an image is extracted again
 TIMEOUT = 300  # s, for a run that takes a few
 
 
@@ -134,3 +138,22 @@ def contents(directory):
     """Bytes of all files below a directory except the logs, by relative path."""
     files = (path for path in sorted(directory.rglob("*")) if path.is_file() and path.suffix != ".log")
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def info_of(directory, image):
+    """The info.xml of an image in the project of a directory."""
+    return directory / "project" / image / "info.xml"
+
+
+def without_results(info):
+    """The bytes of an info.xml without the groups that the workflow writes."""
+    return re.sub(rb"\s*<(DiffExtract|DiffIntegrate)>.*?</\1>", b"", info.read_bytes(), flags=re.DOTALL)
+
+
+def assert_same_points(before, after):
+    """Asserts that two extractions predict the same points, at most LARGEST_MOVE apart."""
+    old, new = (read_mtz(directory / f"{directory.name}_ext.mtz")[0] for directory in (before, after))
+    for column in ("H", "K"):
+        np.testing.assert_array_equal(old[column], new[column])
+    assert len(old) > 50
+    assert np.hypot(old["XDET"] - new["XDET"], old["YDET"] - new["YDET"]).max() <= LARGEST_MOVE
