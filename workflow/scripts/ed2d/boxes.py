@@ -50,6 +50,10 @@ class Boxes:
         """The boxes less pixels (n, side^2) that something else than an electron of the spot has hit."""
         return replace(self.restricted(~zinger), zinger=self.zinger | (zinger & self.usable))
 
+    def bent(self, curvature):
+        """The boxes with what is known of the curvature of the background (n, 3)."""
+        return replace(self, curvature=curvature)
+
     def flat(self):
         """The boxes less the curvature of the background: values less d^T H d / 2 at a distance d from the middle."""
         dx, dy = grid(self.half)

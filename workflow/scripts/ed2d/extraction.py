@@ -127,11 +127,10 @@ def _refined(measured, lattice, default):
         raise NotRefinable(str(error)) from error
     flag[good[~refined.used]] |= flags.OUTLIER
     used = good[refined.used]
-    learned = profile.learn(
-        observed[refined.used], free.fits.shape[used], held.fits.significance[used], default=default
-    )
+    learned = profile.learn(observed[refined.used], free.fits[used], held.fits.significance[used], default=default)
     better = np.flatnonzero(clear & (flag & REPLACED == 0))
     spots = Spots(held.fits.replaced(better, free.fits[better]), flag)
+    learned = replace(learned, straying=refined.scatter)
     return Extraction(measured.miller, measured.boxes.centre, spots, refined, measured.noise, learned)
 
 
@@ -143,7 +142,7 @@ def _with_errors(extraction, measured):
     learned, noise, spots = extraction.profile, extraction.noise, extraction.spots
     if not learned.spots:
         return extraction
-    smooth, spread = learned.shape_at(measured.positions), learned.scatter * measured.held.fits.significance
+    smooth, spread = learned.shape_at(measured.positions), learned.uncertainty * measured.held.fits.significance
     fits = with_smooth_errors(measured.boxes, noise, spots.fits, smooth, spread)
     return replace(extraction, spots=replace(spots, fits=fits))
 
@@ -179,7 +178,7 @@ def _under_spots(measured, used):
     if not len(rows):
         return None
     boxes, fits = measured.boxes[rows].flat(), measured.free.fits[rows]
-    boxes = boxes.without(zingers(boxes, measured.noise, fits))
+    boxes = boxes.without(zingers(boxes, measured.noise, *gaussian.parts(boxes.half, fits)))
     fits = gaussfit.fit(boxes, boxes.usable.astype(float), fits.centre, fits.shape)
     return under_spots(boxes, fits)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .boxes import chunks
 from .gaussian import Fits, derivatives, quadratic, second_derivatives
+from .normalequations import inverse, solve
 from .polynomials import box_monomials, collected, normal_matrix
 
 BLOCK = 64  # boxes whose pixels stay in the processor's cache
@@ -21,7 +22,6 @@ LARGEST_BIAS = 0.5  # standard deviations; beyond it an expansion of second orde
 UNDETERMINED = 0.5  # half-sizes of the box, or parts of a width, are the standard deviation of centre or shape
 MOST_ITERATIONS, MOST_CRUDE_ITERATIONS = 40, 8
 CRUDE, FINE = 1e-1, 1e-6  # decrease of chi2 over chi2 / dof that ends a fit: errors of 0.3 and 0.001 sigma
-RIDGE = 1e-9  # of the diagonal: far above rounding, far below what any fit determines
 NARROWEST, WIDEST = 0.25, 2.0  # widths between px and half-sizes of the box
 FARTHEST = 1.2  # half-sizes of the box: distance of the centre from the middle along x and y
 LARGEST_STEP = np.array([0.2, 0.2, 0.2, 0.4, 0.2])  # of the free parameters of cx, cy, p, r, s
@@ -158,7 +158,7 @@ class _Problem:
         mixed = slopes @ np.concatenate([gg[:, :, :1], gp], axis=2)
         right = np.concatenate([gy[:, :1], self.plane_right], axis=1)[:, :, None]
         linear = self._linear(gg[:, 0, 0], gp[:, 0])
-        solved = _solve(linear, np.concatenate([right, mixed.transpose(0, 2, 1)], axis=2))
+        solved = solve(linear, np.concatenate([right, mixed.transpose(0, 2, 1)], axis=2))
         solution, height = solved[:, :, 0], solved[:, 0, 0, None]
         unexplained = gy - height * gg[:, 0] - (gp @ solution[:, 1:, None])[..., 0]
         full = slopes @ gg @ slopes.transpose(0, 2, 1)
@@ -256,9 +256,9 @@ class _Problem:
             np.matmul(np.multiply(self.weights[rows], g, out=product), box_monomials(self.half, 1), out=gp[rows])
             gg[rows] = np.einsum("ni,ni->n", product, g)
         linear, right = self._linear(gg, gp), np.concatenate([gy, self.plane_right], axis=1)
-        solution = _solve(linear, right)
+        solution = solve(linear, right)
         covariance = np.zeros((len(theta), 9, 9))
-        covariance[:, :4, :4] = _inverse(linear)
+        covariance[:, :4, :4] = inverse(linear)
         return solution, self.square - np.einsum("ni,ni->n", solution, right), covariance
 
     def fits(self, theta, solution, chi2, covariance, *, bias=0.0, converged=True, held=False):
@@ -300,7 +300,7 @@ def _damped_step(state, slopes, damping):
     gradient = state.gradient * slopes
     diagonal = np.einsum("nii->ni", normal)
     lift = damping[:, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
-    step = _solve(normal + lift[:, :, None] * np.eye(5), gradient)
+    step = solve(normal + lift[:, :, None] * np.eye(5), gradient)
     step *= np.minimum(1.0, 1 / np.maximum(np.max(np.abs(step) / LARGEST_STEP, axis=1, keepdims=True), 1e-300))
     promised = 2 * np.sum(step * gradient, axis=1) - np.einsum("ni,nij,nj->n", step, normal, step)
     return step, promised
@@ -311,7 +311,7 @@ def _covariance(state):
     normal = np.empty((len(state.chi2), 9, 9))
     normal[:, :4, :4], normal[:, 4:, 4:] = state.linear, state.full
     normal[:, 4:, :4], normal[:, :4, 4:] = state.mixed, state.mixed.transpose(0, 2, 1)
-    return _inverse(normal)
+    return inverse(normal)
 
 
 def _limited(bias, covariance):
@@ -320,19 +320,3 @@ def _limited(bias, covariance):
     determined = (sigma[:, 0] > 0) & np.all(sigma[:, [4, 5, 6, 8]] < UNDETERMINED, axis=1)
     size = np.max(np.abs(bias) / np.where(sigma > 0, sigma, np.inf), axis=1)
     return bias * np.where(determined, np.minimum(1.0, LARGEST_BIAS / np.maximum(size, 1e-300)), 0.0)[:, None]
-
-
-def _solve(matrix, right):
-    """Solutions of symmetric positive systems scaled to a unit diagonal, kept regular by RIDGE."""
-    diagonal = np.einsum("nii->ni", matrix)
-    scale = np.where(diagonal > 1e-200, 1 / np.sqrt(np.maximum(diagonal, 1e-200)), 0.0)
-    scaled = matrix * scale[:, :, None] * scale[:, None, :] + RIDGE * np.eye(matrix.shape[1])
-    vector = right.ndim == 2
-    columns = (right[..., None] if vector else right) * scale[:, :, None]
-    solution = np.linalg.solve(scaled, columns) * scale[:, :, None]
-    return solution[..., 0] if vector else solution
-
-
-def _inverse(matrix):
-    identity = np.broadcast_to(np.eye(matrix.shape[1]), matrix.shape)
-    return _solve(matrix, identity)

@@ -114,6 +114,32 @@ def covariance_from_shape(shape):
     return c / determinant, -b / determinant, a / determinant
 
 
+def log_widths(shape):
+    """Logarithms (n, 3) of the widths of Gaussians: their mean g, and their half difference h as h cos 2w, h sin 2w."""
+    sxx, sxy, syy = covariance_from_shape(shape)
+    mean, radius = (sxx + syy) / 2, np.hypot((sxx - syy) / 2, sxy)
+    half = np.arctanh(radius / mean) / 2
+    cos, sin = np.where(radius > 0, [(sxx - syy) / 2, sxy], 0.0) / np.maximum(radius, 1e-300)
+    return np.stack([-(shape[..., 0] + shape[..., 2]) / 2, half * cos, half * sin], axis=-1)
+
+
+def shape_from_log_widths(logs):
+    """(p, r, s) of Gaussians whose widths have the given logarithms (n, 3)."""
+    g, u, v = np.moveaxis(logs, -1, 0)
+    half, square = np.hypot(u, v), np.exp(2 * g)
+    slope = square * np.where(half > 0, np.sinh(2 * half) / np.where(half > 0, half, 1.0), 2.0)
+    mean = square * np.cosh(2 * half)
+    return shape_from_covariance(mean + slope * u, slope * v, mean - slope * u)
+
+
+def log_widths_variance(fits):
+    """Variances (n, 3) of the logarithms of the widths of free fits."""
+    step = 1e-4
+    slopes = [log_widths(fits.shape + step * axis) - log_widths(fits.shape - step * axis) for axis in np.eye(3)]
+    jacobian = np.stack(slopes, axis=-1) / (2 * step)
+    return np.einsum("nij,njk,nik->ni", jacobian, fits.covariance[:, 6:, 6:], jacobian)
+
+
 def widths(shape):
     """Principal widths Bx >= By, px, and the angle w of Bx against x, -90 < w <= 90 degrees."""
     sxx, sxy, syy = covariance_from_shape(shape)
@@ -136,6 +162,11 @@ def gaussian(half, centre, shape):
     return np.exp(-0.5 * (quadratic(centre, shape) @ monomials(dx, dy, 2).T))
 
 
+def unit_volume(half, centre, shape):
+    """The Gaussian of volume 1 on the pixels of the boxes, (n, side^2)."""
+    return gaussian(half, centre, shape) / area(shape)[:, None]
+
+
 def plane(half, coefficients):
     """C + Px dx + Py dy on the pixels of the boxes, (n, side^2); coefficients (n, 3)."""
     return coefficients @ monomials(*grid(half), 1).T
@@ -146,9 +177,14 @@ def peak(half, fits):
     return fits.amplitude[:, None] * gaussian(half, fits.centre, fits.shape)
 
 
+def parts(half, fits):
+    """Expected counts of the pixels of the boxes, (n, side^2), of the plane and of the peak above it."""
+    return plane(half, fits.plane), peak(half, fits)
+
+
 def model(half, fits):
     """Expected counts of the pixels of the boxes, (n, side^2)."""
-    return peak(half, fits) + plane(half, fits.plane)
+    return sum(parts(half, fits))
 
 
 def quadratic(centre, shape):

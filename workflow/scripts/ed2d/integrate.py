@@ -8,7 +8,8 @@ from . import __version__
 from .emdatainfo import group_element, replace_group
 from .errors import InputError
 from .inputs import read_inputs
-from .integration import REASONS, integrate_image
+from .integration import integrate_image
+from .intensity import REASONS
 from .merit import r_friedel
 from .montage import write_montage
 from .mtz import read_mtz, write_mtz
@@ -29,9 +30,9 @@ def integrate(*, name, image, mask, info, project, config, reflections, output, 
     integration = integrate_image(inputs.image, extracted, *made, inputs.parameters)
     table = integration.table()
     if not len(table):
-        counts = ", ".join(f"{REASONS[reason]}: {rows.sum()}" for reason, rows in integration.rejected.items())
+        counts = ", ".join(f"{REASONS[reason]}: {rows.sum()}" for reason, rows in integration.measured.rejected.items())
         raise InputError(image, f"no point can be integrated ({counts})", "check mask, BoxSize and lattice")
-    write_montage(raw, *integration.pictures(integration.raw), title=f"{name}: boxes, counts")
+    write_montage(raw, *integration.pictures(integration.measured.raw), title=f"{name}: boxes, counts")
     write_montage(
         corrected, *integration.pictures(integration.corrected), title=f"{name}: boxes less background, counts"
     )
@@ -52,12 +53,15 @@ def _results(integration, table):
         "DiffIntegrate",
         {
             "Program": f"ed2d {__version__}",
-            "Points": len(integration.kept),
+            "Points": len(integration.measured.kept),
             "Integrated": len(table),
-            "Rejected": {reason: int(rows.sum()) for reason, rows in integration.rejected.items()},
+            "Rejected": {reason: int(rows.sum()) for reason, rows in integration.measured.rejected.items()},
             "GrowStep": integration.step,
             "StrongSpots": integration.strong,
             "Growth": {f"N{n}": {"Loss": float(loss), "Sigma": float(sigma)} for n, (loss, sigma) in enumerate(curve)},
+            "Outside": integration.outside,
+            "NullControl": {"BoxSum": integration.null_control.box_sum.items(), "ProfileFit": integration.null_control.profile_fit.items()},
+            "Backgrounds": {"Plane": integration.backgrounds.plane.items(), "Intercalated": integration.backgrounds.intercalated.items()},
             "RFriedel": value,
             "RFriedelProfile": profile_value,
             "FriedelPairs": pairs,
@@ -69,11 +73,11 @@ def _results(integration, table):
 
 def _summary(name, integration, table):
     """One line for people."""
-    for reason, rows in integration.rejected.items():
+    for reason, rows in integration.measured.rejected.items():
         log.info("rejected: %d: %s", rows.sum(), REASONS[reason])
     (value, pairs), (profile_value, _) = _r_friedel(table), _r_friedel(table, "IPR")
     mean = np.mean(table["I"] / np.sqrt(table["VARI"]))
     return (
-        f"{name}: integrate: {len(integration.kept)} spots, {len(table)} integrated, N = {integration.step}, "
+        f"{name}: integrate: {len(integration.measured.kept)} spots, {len(table)} integrated, N = {integration.step}, "
         f"mean I/sigma {mean:.1f}, R_Friedel {value:.3f} (profile fits {profile_value:.3f}, {pairs} pairs)"
     )

@@ -1,69 +1,63 @@
-"""Integration: box sums, held-profile fits and intercalated background at every point of the refined lattice."""
+"""Integration: box sums, profile fits and intercalated background at every point of the refined lattice."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from . import flags, gaussian
+from . import flags
 from .background import intercalated
-from .boxes import away_from_neighbours, cut, nearest_pixels
+from .control import Backgrounds, NullControl, compare_backgrounds, null_control
 from .curvature import curvature
-from .measurement import own_boxes
-from .spots import cleaned, fit_held
-from .summation import Foreground, Growth, choose_step, grow, squares
+from .intensity import Intensities, Points, measure_intensities
+from .placement import expected_places
+from .summation import choose_step
 from .table import empty_table, integrate_dtype
-
-LARGEST_MISSING = 0.05  # share of the expected spot that may lie on unusable pixels of the smallest inner square
-REASONS = {
-    "OffImage": "the inner square reaches beyond the edge of the image",
-    "Saturated": "too much of the expected spot lies on saturated pixels",
-    "Masked": "too much of the expected spot lies on masked or non-finite pixels",
-    "NoBackground": "too few usable pixels in the rim",
-}
 
 
 @dataclass(frozen=True)
 class Integration:
-    """What integrate measured at the n points of the extract table `extracted`, and which of them are usable.
+    """What integrate measured at the n points of the extract table `extracted`, and how far it can be trusted.
 
-    rejected: reason -> (n,) bool, exclusive; step: the chosen N; loss, loss_sigma (steps,), strong: the growth curve
-    that chose it; held: fits with centre and shape held; background, its variance and count: intercalated;
-    raw, corrected (n, side^2): boxes without and with background correction, NaN where ignored.
+    step: the chosen N; loss, loss_sigma (steps,), strong: the growth curve that chose it; background, its variance and
+    count (n,): intercalated.
     """
 
     extracted: np.ndarray
-    growth: Growth
+    measured: Intensities
     step: int
     loss: np.ndarray
     loss_sigma: np.ndarray
     strong: int
-    held: gaussian.Fits
-    flag: np.ndarray
     background: tuple[np.ndarray, np.ndarray, np.ndarray]
-    rejected: dict[str, np.ndarray]
-    raw: np.ndarray
-    corrected: np.ndarray
+    null_control: NullControl
+    backgrounds: Backgrounds
 
     @property
-    def kept(self):
-        """True for the points that no reason rejects, (n,)."""
-        return ~np.any(list(self.rejected.values()), axis=0)
+    def outside(self):
+        """Mean share of the spots outside of the inner square of the chosen N, which the intensities are freed of."""
+        return float(np.mean(1 - self.measured.growth.response[self.step, self.measured.kept]))
 
     def table(self):
         """The rows of `_int.mtz`: the points that no reason rejects."""
-        growth, steps = self.growth, len(self.growth.intensity) - 1
-        table = empty_table(integrate_dtype(steps), len(self.extracted))
+        measured, growth, steps = self.measured, self.measured.growth, len(self.loss)
+        table = empty_table(integrate_dtype(steps - 1), len(self.extracted))
         for column in set(self.extracted.dtype.names) & set(table.dtype.names):
             table[column] = self.extracted[column]
         table["GVOL"], table["VARGVOL"] = self.extracted["I"], self.extracted["VARI"]
         table["I"], table["VARI"] = growth.intensity[self.step], growth.variance[self.step]
-        table["NGROW"], table["FLAG"] = self.step, self.flag
-        for step in range(steps + 1):
+        table["NGROW"], table["FLAG"] = self.step, self.extracted["FLAG"] | measured.flag
+        for step in range(steps):
             table[f"I{step}"], table[f"VARI{step}"] = growth.intensity[step], growth.variance[step]
             table[f"BG{step}"] = growth.background[step]
-        table["IPR"], table["VARIPR"] = self.held.volume, self.held.volume_variance
+        table["IPR"], table["VARIPR"] = measured.volume, measured.volume_variance
         table["BGINT"], table["VARBGINT"], table["NBGINT"] = self.background
-        return table[self.kept]
+        return table[measured.kept]
+
+    @property
+    def corrected(self):
+        """The boxes (n, side^2) less slope, curvature and the rim background of the chosen N."""
+        constant = self.measured.growth.background[self.step]
+        return self.measured.flat - constant[:, None].astype(np.float32)
 
     def pictures(self, pixels):
         """An (n, side^2) array of boxes as (n, side, side), and the Miller indices (n, 2), for a montage."""
@@ -74,86 +68,22 @@ class Integration:
 def integrate_image(image, table, lattice, noise, profile, parameters):
     """Measure the intensities at the points of an extract table (n rows) on its refined lattice."""
     miller = np.column_stack([table["H"], table["K"]])
-    positions = lattice.position(miller)
-    bending = curvature(lattice.reduced_index(miller), positions, np.column_stack([table["PX"], table["PY"]]))
-    boxes = replace(cut(image, nearest_pixels(positions), parameters.half), curvature=bending)
-    away = away_from_neighbours(boxes.half, miller, boxes.centre, lattice)
-    own, shape = own_boxes(boxes, away, noise), profile.shape_at(positions)
-    boxes, raw = boxes.flat(), np.where(boxes.usable, boxes.values, np.nan)
-    held = fit_held(own, noise, positions - boxes.centre, shape)
-    foreground = _foreground(boxes, table, held, positions, shape, away, noise)
-    sizes = {"box_size": parameters.box_size, "rim_size": parameters.background_rim_size}
-    signal = np.nan_to_num(held.fits.volume)
-    growth = grow(boxes, foreground, noise, signal, steps=parameters.box_grow_amount, **sizes)
-    step, loss, loss_sigma, strong = choose_step(growth, largest=_largest_step(lattice, parameters))
-    overlap = flags.OVERLAP if lattice.square_spacing < 2 * (parameters.box_size + step) + 1 else 0
+    calculated = lattice.position(miller)
+    bending = curvature(lattice.reduced_index(miller), calculated, np.column_stack([table["PX"], table["PY"]]))
+    points = Points(miller, *expected_places(table, calculated, profile.straying), bending)
+    made = (lattice, noise, profile, parameters)
+    measured = measure_intensities(image, points, *made)
+    usable = measured.kept & (measured.flag & flags.SATURATED == 0)
+    step, loss, loss_sigma, strong = choose_step(measured.growth, usable)
+    background = intercalated(image, miller, lattice, noise)
     return Integration(
         extracted=table,
-        growth=growth,
+        measured=measured,
         step=step,
         loss=loss,
         loss_sigma=loss_sigma,
         strong=strong,
-        held=held.fits,
-        flag=table["FLAG"] | held.flag | overlap,
-        background=intercalated(image, miller, lattice, noise),
-        rejected=_reject(boxes, foreground, growth, step, parameters.box_size),
-        raw=raw,
-        corrected=_corrected(boxes, foreground, growth.background[step]),
+        background=background,
+        null_control=null_control(image, miller, bending, *made, step),
+        backgrounds=compare_backgrounds(measured.growth, step, *background[:2]),
     )
-
-
-def _largest_step(lattice, parameters):
-    """The largest N whose inner squares leave those of the neighbours alone; 0 where none does."""
-    free = int((lattice.square_spacing - 1) / 2) - parameters.box_size
-    return min(max(free, 0), parameters.box_grow_amount)
-
-
-def _foreground(boxes, table, held, positions, shape, away, noise):
-    """Slope from the extract fit, else from the held one, else none; pixels freed of zingers."""
-    slope = np.column_stack([table["PX"], table["PY"]])
-    slope = np.where(np.isfinite(slope), slope, np.nan_to_num(held.fits.plane[:, 1:]))
-    usable = boxes.usable.copy()
-    fitted = np.flatnonzero(np.isfinite(held.fits.amplitude))
-    _, clean = cleaned(boxes[fitted], fitted, noise, lambda _, rows: held.fits[rows])
-    usable[fitted] = clean.usable
-    return Foreground(
-        slope=slope,
-        slope_covariance=np.nan_to_num(held.fits.covariance[:, 2:4, 2:4]),
-        profile=_unit_profile(boxes.half, positions - boxes.centre, shape),
-        usable=usable,
-        rim_allowed=away,
-    )
-
-
-def _unit_profile(half, centre, shape):
-    """The Gaussian of unit volume on the pixels of the boxes, (n, side^2)."""
-    return gaussian.gaussian(half, centre, shape) / gaussian.area(shape)[:, None]
-
-
-def _reject(boxes, foreground, growth, step, box_size):
-    """Reasons by geometry and detector alone: nothing here looks at an intensity."""
-    inner, _ = squares(boxes.half, box_size, 0, 1)
-    share = foreground.profile * inner
-    whole = share.sum(axis=1)
-    outside = np.any(boxes.outside & inner, axis=1)
-    saturated = np.sum(share * boxes.saturated, axis=1) / whole
-    ignored = np.sum(share * boxes.ignored, axis=1) / whole
-    missing = saturated + ignored > LARGEST_MISSING
-    ordered = {
-        "OffImage": outside,
-        "Saturated": missing & (saturated >= ignored),
-        "Masked": missing,
-        "NoBackground": ~np.isfinite(growth.background[step]) | ~np.isfinite(growth.intensity[step]),
-    }
-    rejected, before = {}, np.zeros(len(boxes), bool)
-    for reason in REASONS:
-        rejected[reason] = ordered[reason] & ~before
-        before |= ordered[reason]
-    return rejected
-
-
-def _corrected(boxes, foreground, constant):
-    """Boxes less slope and rim background, NaN where ignored."""
-    plane = gaussian.plane(boxes.half, np.column_stack([constant, foreground.slope]))
-    return np.where(boxes.usable, boxes.values - plane, np.nan)

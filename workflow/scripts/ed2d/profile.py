@@ -4,142 +4,136 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .gaussian import covariance_from_shape, shape_from_covariance
+from .gaussian import log_widths, log_widths_variance, shape_from_log_widths
 from .polynomials import monomials
 
-FEWEST_SPOTS = {"constant": 3, "radial": 6, "radial quartic": 20, "quadratic": 60}
+FEWEST_SPOTS = 3
 MOST_SPOTS = 1000  # that teach; of more the most significant
+DEGREE = 3  # of the polynomials
 NARROWEST = 0.4  # px, the smallest width of a spot that pixels can resolve
 WIDEST = 0.75  # half-sizes of the box
-START_SCATTER, LEAST_SCATTER = 0.1, 0.01  # of the width: scatter of the spots about the profile
-MEDIAN_CHI2 = 2.366  # of three degrees of freedom
+START_SCATTER, LEAST_SCATTER = 0.02, 0.001  # of the width: scatter of the spots about the profile
+START_VARIATION = 0.1  # of the width: coefficients before anything is known
+WIDE_OPEN = 10.0  # of the logarithm of the width: the prior of its mean
 TUKEY = 8.0  # standard deviations at which the biweight of a spot becomes zero
-MOST_ITERATIONS = 20
-SMALLEST_STEP = 1e-6  # of the largest coefficient
-DIGITS = 8  # of the coefficients: reflection files hold them as text
+ITERATIONS = 12
+DIGITS = 6  # after the point, of the coefficients: reflection files hold them as text
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Second central moments (sxx, sxy, syy), px^2, as polynomials of the place about the origin in units of `scale`.
+    """Logarithmic widths (g, u, v) as functions of the place about the origin in units of `scale`.
 
-    basis: "constant", an ellipse; "radial", with terms that grow with the squared radius, differently along and across
-    it; "radial quartic", with the fourth power too; "quadratic", with any polynomial of second degree besides.
-    scatter: relative rms of the spots' widths about it, beyond their errors; spots: how many taught it.
+    coefficients: of the functions `_terms` for g, then for u, then for v; narrowest, widest: bounds of the widths, px.
+    scatter: relative rms of the spots' widths about it, beyond their errors; error: its own, at the spots that taught
+    it; spots: how many did; straying: rms of a coordinate of their centres about the lattice, beyond its error, px.
     """
 
-    basis: str
     origin: tuple[float, float]
     scale: float
     coefficients: tuple[float, ...]
     narrowest: float
     widest: float
     scatter: float
+    error: float
     spots: int
+    straying: float
+
+    @property
+    def uncertainty(self):
+        """Relative standard deviation of a spot's widths about what is said of them."""
+        return float(np.hypot(self.scatter, self.error))
 
     def shape_at(self, positions):
         """Shapes (n, 3): p, r, s of the Gaussian at positions (n, 2), px."""
-        moments = _design(positions, self.basis, self.origin, self.scale) @ self.coefficients
-        return shape_from_covariance(*_bounded(moments, self.narrowest, self.widest).T)
+        coefficients = np.reshape(self.coefficients, (3, -1))
+        terms, _ = _terms((np.asarray(positions, float) - self.origin) / self.scale)
+        return shape_from_log_widths(self._bounded(terms[:, : coefficients.shape[1]] @ coefficients.T))
+
+    def _bounded(self, logs):
+        """Logarithmic widths (n, 3) with both principal widths between the bounds."""
+        mean, half = logs[:, 0], np.hypot(logs[:, 1], logs[:, 2])
+        low, high = np.log(self.narrowest), np.log(self.widest)
+        large, small = np.clip(mean + half, low, high), np.clip(mean - half, low, high)
+        shrunk = (large - small) / np.maximum(2 * half, 1e-300)
+        return np.column_stack([(large + small) / 2, logs[:, 1] * shrunk, logs[:, 2] * shrunk])
 
 
-def _design(positions, basis, origin, scale):
-    """Matrices (n, 3, terms) that make second moments of coefficients."""
-    place = (np.asarray(positions, float) - origin) / scale
-    constant = np.tile(np.eye(3), (len(place), 1, 1))
-    if basis == "constant":
-        return constant
-    x, y = place.T
-    r2 = np.sum(place**2, axis=1)[:, None, None]
-    round_ = np.tile(np.array([[1.0], [0.0], [1.0]]), (len(place), 1, 1))
-    radial = np.concatenate([r2 * round_, np.stack([x * x, x * y, y * y], axis=-1)[:, :, None]], axis=2)
-    if basis == "quadratic":
-        constant = np.einsum("nt,ij->nitj", monomials(x, y, 2), np.eye(3)).reshape(len(place), 3, 18)
-        return np.concatenate([constant, r2 * radial], axis=2)
-    quartic = [r2 * radial] if basis == "radial quartic" else []
-    return np.concatenate([constant, radial, *quartic], axis=2)
+def _terms(place):
+    """Functions (n, terms) of places (n, 2), and the degree of each: 1, x, y, r, x^2, xy, y^2, rx, ry, ...
 
-
-def _bounded(moments, narrowest, widest):
-    """Second moments (n, 3) with both principal widths between the bounds, px."""
-    mean, half = (moments[:, 0] + moments[:, 2]) / 2, (moments[:, 0] - moments[:, 2]) / 2
-    radius = np.hypot(half, moments[:, 1])
-    large, small = (np.clip(mean + sign * radius, narrowest**2, widest**2) for sign in (1, -1))
-    shrunk = (large - small) / np.maximum(2 * radius, 1e-300)
-    mean = (large + small) / 2
-    return np.stack([mean + half * shrunk, moments[:, 1] * shrunk, mean - half * shrunk], axis=-1)
+    Polynomials, and polynomials times the radius: widths that grow with it have a tip at the origin.
+    """
+    x, y = np.asarray(place).T
+    polynomials, radius = monomials(x, y, DEGREE), np.hypot(x, y)[:, None]
+    degree = np.repeat(np.arange(DEGREE + 1), np.arange(1, DEGREE + 2))
+    lower = degree < DEGREE
+    terms = np.concatenate([polynomials, radius * polynomials[:, lower]], axis=1)
+    degree = np.concatenate([degree, degree[lower] + 1])
+    order = np.argsort(degree, kind="stable")
+    return terms[:, order], degree[order]
 
 
 def default(origin, image_shape, width, half):
-    """The profile before anything is learned: round spots of `width` px everywhere; scatter 0."""
-    moment = float(max(width, NARROWEST) ** 2)
+    """The profile before anything is learned: round spots of `width` px everywhere, without scatter or error."""
     bounds = {"narrowest": NARROWEST, "widest": float(max(WIDEST * half, 2 * NARROWEST))}
-    return Profile("constant", origin, max(image_shape) / 2, (moment, 0.0, moment), **bounds, scatter=0.0, spots=0)
+    logs = (round(float(np.log(max(width, NARROWEST))), DIGITS), 0.0, 0.0)
+    return Profile(origin, max(image_shape) / 2, logs, **bounds, scatter=0.0, error=0.0, spots=0, straying=0.0)
 
 
-def learn(positions, shapes, significance, *, default):
-    """Profile from well-behaved fits: positions (n, 2), shapes (n, 3), volume over its standard deviation (n,).
+def learn(positions, fits, significance, *, default):
+    """Profile from well-behaved free fits at positions (n, 2), and the significance (n,) of fits with held shape.
 
-    Robust least squares of the shapes' p, r e^-s, s, whose errors are symmetric, by polynomials of the second moments.
-    A spot weighs 1 / (1 / significance^2 + scatter^2): the significance must come from fits with held shape, as a free
-    fit that is too narrow also looks too significant. The basis is the richest that the number of spots allows, but
-    "quadratic" only where its Bayesian information criterion is the smaller (Schwarz 1978). With fewer than three spots
-    the profile is `default`, which also gives origin, scale and bounds.
+    Bayesian linear regression of the logarithmic widths, robust against outliers. The coefficients of every degree
+    have a normal prior whose variance, like the scatter of the spots, is the one that makes the data most probable
+    (evidence: MacKay 1992, Neural Computation 4, 415): where few spots teach, or where the shape is the same
+    everywhere, high degrees vanish. With fewer than three spots the profile is `default`, which also gives origin,
+    scale and bounds.
     """
     chosen = np.argsort(-significance, kind="stable")[:MOST_SPOTS]
-    positions, shapes, significance = positions[chosen], shapes[chosen], significance[chosen]
-    allowed = [basis for basis, fewest in FEWEST_SPOTS.items() if len(positions) >= fewest]
-    if not allowed:
+    if len(chosen) < FEWEST_SPOTS:
         return default
-    error2 = 1 / significance**2
-    richest, criterion = _fitted(allowed[-1], positions, shapes, error2, default)
-    if richest.basis != "quadratic":
-        return richest
-    plain, of_plain = _fitted(allowed[-2], positions, shapes, error2, default, richest.scatter)
-    return plain if of_plain <= criterion else richest
-
-
-def _fitted(basis, positions, shapes, error2, default, scatter=None):
-    """The profile in one basis and its information criterion; the scatter is found where it is not given."""
-    design = _design(positions, basis, default.origin, default.scale)
-    found, moments = scatter is None, np.stack(covariance_from_shape(shapes), axis=-1)
-    scatter = START_SCATTER if found else scatter
-    coefficients = _least_squares(design, moments, 1 / (error2 + scatter**2))
-    for _ in range(MOST_ITERATIONS):
-        expected = _bounded(design @ coefficients, default.narrowest, default.widest)
-        residual, slopes = _linearised(expected, shapes, design)
-        deviation = np.sum(residual**2, axis=1)
-        if found:
-            scatter = max(LEAST_SCATTER**2, float(np.median(deviation / MEDIAN_CHI2 - error2))) ** 0.5
-        distance = deviation / (error2 + scatter**2)
-        robust = np.clip(1 - distance / TUKEY**2, 0.0, None) ** 2
+    fits, error2 = fits[chosen], _squared_errors(fits[chosen], significance[chosen])
+    terms, degree = _terms((positions[chosen] - default.origin) / default.scale)
+    logs, scatter2, robust = log_widths(fits.shape), START_SCATTER**2, np.ones(len(chosen))
+    members = degree == np.arange(DEGREE + 1)[:, None]
+    variation = np.full((3, DEGREE + 1), START_VARIATION**2)
+    variation[:, 0] = WIDE_OPEN**2
+    for _ in range(ITERATIONS):
+        weight = robust[:, None] / (error2 + scatter2)
+        covariance = np.linalg.inv(_normal(terms, weight) + np.eye(len(degree)) / variation[:, degree][:, None])
+        coefficients = np.einsum("itu,iu->it", covariance, (weight * logs).T @ terms)
+        square = (logs - terms @ coefficients.T) ** 2
+        robust = np.clip(1 - np.sum(square / (error2 + scatter2), axis=1) / TUKEY**2, 0.0, None) ** 2
         if not robust.any():
-            break
-        step = _least_squares(slopes, residual, robust / (error2 + scatter**2))
-        coefficients = coefficients + step
-        if np.max(np.abs(step)) < SMALLEST_STEP * np.max(np.abs(coefficients)):
-            break
-    loss = TUKEY**2 / 3 * np.sum(1 - np.clip(1 - distance / TUKEY**2, 0.0, None) ** 3)
-    criterion = loss + design.shape[2] * np.log(3 * len(design))
-    coefficients = tuple(float(f"{value:.{DIGITS}g}") for value in coefficients)
+            return default
+        importance = robust[:, None] / (error2 + scatter2) ** 2
+        taken_up = np.sum(covariance * _normal(terms, importance))
+        scatter2 = (np.sum(importance * (square - error2)) + taken_up) / np.sum(importance)
+        scatter2 = max(float(scatter2), LEAST_SCATTER**2)
+        second = coefficients**2 + np.einsum("itt->it", covariance)
+        variation[:, 1:] = ((second @ members.T) / members.sum(axis=1))[:, 1:]
+    own = np.einsum("nt,itu,nu->ni", terms, covariance, terms)
     return replace(
-        default, basis=basis, coefficients=coefficients, scatter=float(scatter), spots=len(design)
-    ), criterion
+        default,
+        coefficients=tuple(round(float(value), DIGITS) for value in coefficients.ravel()),
+        scatter=scatter2**0.5,
+        error=float(np.average(own, weights=weight) ** 0.5) if weight.any() else 0.0,
+        spots=len(chosen),
+    )
 
 
-def _linearised(moments, shapes, design):
-    """Residuals (n, 3) of p, r e^-s, s against those of expected moments, and the derivatives (n, 3, terms)."""
-    expected, step = shape_from_covariance(*moments.T), 1e-4 * moments[:, [0]]
-    scale = np.stack([np.ones(len(shapes)), np.exp(-expected[:, 2]), np.ones(len(shapes))], axis=1)
-    slopes = np.stack([shape_from_covariance(*(moments + step * axis).T) - expected for axis in np.eye(3)], axis=2)
-    slopes *= scale[:, :, None] / step[:, :, None]
-    return (shapes - expected) * scale, slopes @ design
+def _normal(terms, weight):
+    """Normal matrices (3, terms, terms) of the three logarithmic widths for weights (n, 3)."""
+    return np.stack([(terms * column[:, None]).T @ terms for column in weight.T])
 
 
-def _least_squares(design, values, weight):
-    """Coefficients of the weighted least-squares fit of design @ coefficients (n, 3) to values."""
-    weighted = design * weight[:, None, None]
-    rows, columns = design.reshape(-1, design.shape[2]), weighted.reshape(-1, design.shape[2])
-    normal = columns.T @ rows
-    ridge = 1e-9 * np.trace(normal) * np.eye(len(normal))
-    return np.linalg.solve(normal + ridge, columns.T @ values.ravel())
+def _squared_errors(fits, significance):
+    """Variances (n, 3) of the logarithmic widths of free fits.
+
+    A fit that is too narrow by chance also gives too small an error and too large a significance. Their product does
+    not follow chance, so the error is taken from it and from the significance of the fit with held shape.
+    """
+    held = np.linalg.inv(np.linalg.inv(fits.covariance)[:, :4, :4])[:, 0, 0]
+    product = log_widths_variance(fits) * (fits.amplitude**2 / held)[:, None]
+    return product / significance[:, None] ** 2

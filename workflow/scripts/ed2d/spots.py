@@ -57,7 +57,7 @@ def fit_held(boxes, noise, centre, shape, rows=None):
     def fit(some, which):
         fits, some = cleaned(some, which, noise, evenly)
         fits = gaussfit.fit_linear(some, _weights(some, noise, fits), centre[which], shape[which])
-        return fits, _pixel_flags(some)
+        return fits, pixel_flags(some)
 
     return _in_chunks(boxes, rows, lambda some, which: _enough(some, centre[which]), fit)
 
@@ -77,7 +77,7 @@ def fit_free(boxes, noise, start, *, box_size, rows=None):
     def fit(some, which):
         fits, some = cleaned(some, which, noise, roughly)
         fits = gaussfit.fit(some, _weights(some, noise, fits), fits.centre, fits.shape)
-        return fits, _pixel_flags(some) | _doubts(some, fits, box_size)
+        return fits, pixel_flags(some) | _doubts(some, fits, box_size)
 
     return _in_chunks(boxes, rows, lambda _, which: np.isfinite(start.amplitude[which]), fit)
 
@@ -94,7 +94,7 @@ def with_smooth_errors(boxes, noise, fits, smooth, spread):
     covariance = fits.covariance.copy()
     for part in (rows[part] for part in chunks(len(rows))):
         some, found = boxes[part].flat(), fits[part]
-        some = some.without(zingers(some, noise, found))
+        some = some.without(zingers(some, noise, *gaussian.parts(some.half, found)))
         shrunk = found.reshaped(own[part] * found.shape + (1 - own[part]) * smooth[part])
         covariance[part] = gaussfit.covariance_at(some, _weights(some, noise, shrunk), found, shrunk)
     return replace(fits, covariance=covariance)
@@ -110,7 +110,7 @@ def _of_chunk(boxes, rows, possible, fit):
     boxes, can = boxes.flat(), possible(boxes, rows)
     if can.all():
         return Spots(*fit(boxes, rows))
-    missing = replace(Spots.missing(len(rows)), flag=_pixel_flags(boxes) | flags.NOT_FITTED)
+    missing = replace(Spots.missing(len(rows)), flag=pixel_flags(boxes) | flags.NOT_FITTED)
     which = np.flatnonzero(can)
     return missing.replaced(which, Spots(*fit(boxes[which], rows[which]))) if len(which) else missing
 
@@ -119,7 +119,7 @@ def cleaned(boxes, rows, noise, fit):
     """Fits by `fit(boxes, rows)` and the boxes, freed of the pixels that neither noise nor the fit explains."""
     fits, doubtful = fit(boxes, rows), np.arange(len(boxes))
     for _ in range(CLEANINGS):
-        found = zingers(boxes[doubtful], noise, fits[doubtful])
+        found = zingers(boxes[doubtful], noise, *gaussian.parts(boxes.half, fits[doubtful]))
         hit = found.any(axis=1)
         doubtful = doubtful[hit]
         if not len(doubtful):
@@ -131,21 +131,30 @@ def cleaned(boxes, rows, noise, fit):
 
 
 def _weights(boxes, noise, fits):
-    """1/variance of the model, 0 where not usable.
+    return weights(boxes, noise, *gaussian.parts(boxes.half, fits))
+
+
+def weights(boxes, noise, plane, peak):
+    """1/variance of a model, counts (n, side^2) of background and spots; 0 where not usable."""
+    return boxes.usable / model_variance(boxes, noise, plane, peak)
+
+
+def model_variance(boxes, noise, plane, peak):
+    """Variance of the pixels (n, side^2) by a fitted model.
 
     Amplitudes below zero, which no count can have, are left out. A plane that a rough fit draws below LEAST_LEVEL of
     what half of the pixels reach is raised to that: pixels without noise would rule the next fit.
     """
-    peak = np.maximum(gaussian.peak(boxes.half, fits), 0)
-    plane = gaussian.plane(boxes.half, fits.plane) - noise.offset
-    low = np.flatnonzero(plane.min(axis=1) < LEAST_LEVEL * plane.max(axis=1))
+    level = plane - noise.offset
+    low = np.flatnonzero(level.min(axis=1) < LEAST_LEVEL * level.max(axis=1))
     if len(low):
-        level = median(boxes.values[low], boxes.usable[low])[:, None] - noise.offset
-        plane[low] = np.maximum(plane[low], LEAST_LEVEL * level)
-    return boxes.usable / noise.variance(peak + plane + noise.offset)
+        middle = median(boxes.values[low], boxes.usable[low])[:, None] - noise.offset
+        level[low] = np.maximum(level[low], LEAST_LEVEL * middle)
+    return noise.variance(np.maximum(peak, 0) + level + noise.offset)
 
 
-def _pixel_flags(boxes):
+def pixel_flags(boxes):
+    """FLAG (n,) of why pixels of boxes are not usable."""
     reasons = {"EDGE": boxes.outside, "MASKED": boxes.ignored, "SATURATED": boxes.saturated, "ZINGER": boxes.zinger}
     return sum(np.where(pixels.any(axis=1), flags.REGISTRY[name].bit, 0) for name, pixels in reasons.items())
 

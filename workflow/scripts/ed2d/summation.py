@@ -1,49 +1,50 @@
 """Box sums: the growth series of an intensity, every I_N a linear form of the pixels, its variance propagated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .background import clean
 from .boxes import grid
-from .gaussian import plane
 
 FEWEST_RIM_PIXELS = 10
+SIGNIFICANT = 3.0  # standard deviations of the loss
 LOSS_OF_NO_ACCOUNT = 0.001  # share of the intensity that is not worth the noise of a larger box
 STRONG = 20.0  # I/sigma of the spots that choose the size of the box
 
 
 @dataclass(frozen=True)
-class Foreground:
-    """What stands in the boxes before summing, pixels (n, side^2).
-
-    slope (n, 2) and its covariance (n, 2, 2): background slope, counts/px; profile: expected share of the spot in a
-    pixel; usable: pixels that count; rim_allowed: pixels that may serve as background.
-    """
-
-    slope: np.ndarray
-    slope_covariance: np.ndarray
-    profile: np.ndarray
-    usable: np.ndarray
-    rim_allowed: np.ndarray
-
-
-@dataclass(frozen=True)
 class Growth:
-    """Growth series, (steps, n): intensity, background per pixel at the centre, share of the spot on unusable pixels.
+    """Growth series, (steps, n): intensity, background per pixel at the centre with its variance, response.
 
-    covariance (steps, steps, n): of the intensities of different steps.
+    covariance (steps, steps, n): of the intensities of different steps, from the noise of the pixels; response: share
+    of a spot that the sum sees, before it is divided by that; broadening: relative change of the intensity with the
+    logarithm of the spot's width; against_plane, its variance: background less the constant of the fitted plane.
     """
 
     intensity: np.ndarray
     covariance: np.ndarray
     background: np.ndarray
-    missing: np.ndarray
+    background_variance: np.ndarray
+    against_plane: np.ndarray
+    against_plane_variance: np.ndarray
+    response: np.ndarray
+    broadening: np.ndarray
 
     @property
     def variance(self):
         """Variances of the intensities, (steps, n)."""
         return np.einsum("iin->in", self.covariance)
+
+    @staticmethod
+    def joined(parts):
+        """One from several."""
+        return Growth(*(np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in vars(parts[0])))
+
+    def uncertain(self, variance):
+        """The series where the logarithms of the widths times the intensities have the given variance (n,)."""
+        shared = self.broadening[:, None] * self.broadening * variance
+        return replace(self, covariance=self.covariance + shared)
 
 
 def squares(half, box_size, step, rim_size):
@@ -54,81 +55,73 @@ def squares(half, box_size, step, rim_size):
     return inner, ~inner & (distance <= box_size + step + rim_size)
 
 
-def grow(boxes, foreground, noise, signal, *, box_size, steps, rim_size):
-    """Growth series for N = 0..steps; signal (n,): expected volumes, counts, for the variance of the spot's own pixels.
+def grow(fits, neighbours, noise, *, box_size, steps, rim_size):
+    """Growth series for N = 0..steps of ProfileFits (n) and their Neighbours.
 
-    I_N = sum_inner (y - slope) - n_inner mean_rim (y - slope), divided by the share of the profile that the usable
-    pixels of the inner square see. var(I_N) = sum c^2 var(y) + S^T cov(slope) S with the coefficients c of the pixels
-    and S = sum c (dx, dy); pixels share coefficients between steps, hence the covariances.
+    I_N = sum_p c_p y_p / sum_p c_p g_p, with g the spot's profile of volume 1. c is 1 on the inner square, less the
+    mean of the rim, less the slope and the neighbours' volumes of the fit, which are linear forms of the pixels
+    themselves: so slope and neighbours leave c exactly, and var(I_N) = sum c_p^2 var(y_p) has all covariances in it.
+    The denominator gives back what lies outside of the square, in the rim, and on pixels that are not usable.
     """
-    slope = plane(boxes.half, np.column_stack([np.zeros(len(boxes)), foreground.slope]))
-    flattened = np.where(foreground.usable, boxes.values - slope, 0.0)
-    coefficients, background, missing = zip(
-        *(
-            _linear_form(flattened, foreground, noise, *squares(boxes.half, box_size, step, rim_size))
-            for step in range(steps + 1)
-        ),
-        strict=True,
-    )
-    background, missing = np.array(background), np.array(missing)
-    level = np.where(np.isfinite(background[-1]), background[-1], background[0])
-    expected = level[:, None] + slope + np.maximum(signal, 0)[:, None] * foreground.profile
-    return _sums(boxes.half, flattened, coefficients, noise.variance(expected), foreground, background, missing)
-
-
-def _linear_form(flattened, foreground, noise, inner, rim):
-    """Coefficients of the pixels in I_N, rim background, and the share of the spot that is missing; NaN without rim."""
-    rim_kept = clean(flattened, foreground.usable & foreground.rim_allowed & rim, noise)
-    count = np.count_nonzero(rim_kept, axis=1)
-    members = foreground.usable & inner
-    seen = np.sum(foreground.profile * members, axis=1) / np.sum(foreground.profile * inner, axis=1)
-    seen = np.where((count >= FEWEST_RIM_PIXELS) & (seen > 0), seen, np.nan)
-    weight = members - np.count_nonzero(members, axis=1)[:, None] * rim_kept / np.maximum(count, 1)[:, None]
-    background = np.sum(flattened * rim_kept, axis=1) / np.where(count >= FEWEST_RIM_PIXELS, count, np.nan)
-    return weight / seen[:, None], background, 1 - seen
-
-
-def _sums(half, flattened, coefficients, pixel_variance, foreground, background, missing):
-    offsets = np.stack(grid(half), axis=1)
-    intensity, levers = [], []
-    for weight in coefficients:
-        intensity.append(np.sum(weight * flattened, axis=1))
-        levers.append(weight @ offsets)
-
-    steps = len(coefficients)
-    covariance = np.empty((steps, steps, len(flattened)))
-    for i, j in zip(*np.tril_indices(steps), strict=True):
-        slope = np.einsum("ni,nij,nj->n", levers[i], foreground.slope_covariance, levers[j])
-        covariance[i, j] = np.sum(coefficients[i] * coefficients[j] * pixel_variance, axis=1) + slope
-        covariance[j, i] = covariance[i, j]
+    half, values = fits.boxes.half, fits.boxes.values
+    innermost, _ = squares(half, box_size, 0, rim_size)
+    background = fits.boxes.usable & neighbours.clear & ~innermost
+    background = clean(values - fits.surroundings, background, noise)
+    every = [squares(half, box_size, step, rim_size) for step in range(steps + 1)]
+    series = [_linear_forms(fits, neighbours, background, inner, rim) for inner, rim in every]
+    forms, levels, responses = (np.array(part) for part in zip(*series, strict=True))
+    differences = levels - fits.forms[:, 1]
     return Growth(
-        intensity=np.array(intensity),
-        covariance=covariance,
-        background=background,
-        missing=missing,
+        intensity=np.einsum("snp,np->sn", forms, values),
+        covariance=np.array([[fits.covariance(one, other) for other in forms] for one in forms]),
+        background=np.einsum("snp,np->sn", levels, values),
+        background_variance=np.array([fits.covariance(level, level) for level in levels]),
+        against_plane=np.einsum("snp,np->sn", differences, values),
+        against_plane_variance=np.array([fits.covariance(one, one) for one in differences]),
+        response=responses,
+        broadening=np.einsum("snp,np->sn", forms, fits.broadening),
     )
 
 
-def choose_step(growth, *, largest):
+def _linear_forms(fits, neighbours, background, inner, rim):
+    """Coefficients (n, side^2) of the pixels in I_N and in the background per pixel, and the response (n,).
+
+    Where close neighbours leave too few pixels of the rim, the constant of the fitted plane takes the place of their
+    mean; where anything else does, NaN.
+    """
+    members, rim = fits.boxes.usable & inner, background & rim
+    count = np.count_nonzero(rim, axis=1)[:, None]
+    without_rim = np.where(neighbours.close[:, None], fits.forms[:, 1], np.nan)
+    level = np.where(count >= FEWEST_RIM_PIXELS, rim / np.maximum(count, 1), without_rim)
+    level = _without_surroundings(level, fits)
+    form = _without_surroundings(members - np.count_nonzero(members, axis=1)[:, None] * level, fits)
+    response = np.einsum("np,np->n", form, fits.profiles[:, 0])
+    return form / np.where(response > 0, response, np.nan)[:, None], level, response
+
+
+def _without_surroundings(form, fits):
+    """Linear forms (n, side^2) less what the slope and the neighbours put into them."""
+    inside = np.einsum("np,nkp->nk", form, fits.profiles[:, fits.others])
+    return form - np.einsum("nk,nkp->np", inside, fits.forms[:, fits.others])
+
+
+def choose_step(growth, usable):
     """The smallest N beyond which growth adds nothing significant, and the growth curve that says so.
 
-    Decided once for an image from the strong spots, among N = 0..largest: D_N = sum (I_largest - I_N) / sum I_largest
-    with its standard deviation; N is the first with D_N below one standard deviation or below LOSS_OF_NO_ACCOUNT.
-    Returns N, D (largest + 1,), sigma_D (largest + 1,), number of strong spots. Without strong spots N = 0.
+    Decided once for an image from the strong spots among the usable ones (n,), N = 0..largest: D_N = sum (I_largest -
+    I_N) / sum I_largest with its standard deviation; N is the first with D_N below
+    SIGNIFICANT standard deviations or below LOSS_OF_NO_ACCOUNT. Returns N, D (steps,), sigma_D (steps,), number of strong spots. Without these N = 0.
     """
-    series, covariance = growth.intensity[: largest + 1], growth.covariance[: largest + 1, : largest + 1]
-    last, variance = series[-1], covariance[-1, -1]
-    known = np.all(np.isfinite(series), axis=0)
-    with np.errstate(invalid="ignore"):
-        strong = known & (growth.missing[largest] < 1e-6) & (last > STRONG * np.sqrt(variance))
-    number = int(strong.sum())
-    if not number:
-        nothing = np.full(largest + 1, np.nan)
+    series, covariance = growth.intensity, growth.covariance
+    known = usable & np.all(np.isfinite(series), axis=0)
+    strong = np.flatnonzero(known)[series[-1, known] > STRONG * np.sqrt(covariance[-1, -1, known])]
+    if not len(strong):
+        nothing = np.full(len(series), np.nan)
         return 0, nothing, nothing, 0
-    total = last[strong].sum()
-    loss = (last[strong] - series[:, strong]).sum(axis=1) / total
-    own = np.einsum("iin->in", covariance)[:, strong]
-    difference = own + variance[strong] - 2 * covariance[:, -1, strong]
+    series, covariance = series[:, strong], covariance[:, :, strong]
+    total = series[-1].sum()
+    loss = (series[-1] - series).sum(axis=1) / total
+    difference = np.einsum("iin->in", covariance) + covariance[-1, -1] - 2 * covariance[:, -1]
     sigma = np.sqrt(np.maximum(difference, 0).sum(axis=1)) / total
-    settled = loss <= np.maximum(sigma, LOSS_OF_NO_ACCOUNT)
-    return int(np.argmax(settled)), loss, sigma, number
+    settled = loss <= np.maximum(SIGNIFICANT * sigma, LOSS_OF_NO_ACCOUNT)
+    return int(np.argmax(settled)), loss, sigma, len(strong)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from . import gaussian
 from .boxes import chunks, median
 from .noise import outlying, upper_limit
 
@@ -48,14 +47,12 @@ def _alone_on_a_line(excess, limit):
     return row[chosen], pixel[chosen]
 
 
-def zingers(boxes, noise, fits):
-    """Usable pixels (n, side^2) that stand alone against the model.
+def zingers(boxes, noise, plane, peak):
+    """Usable pixels (n, side^2) that stand alone against a model: the counts (n, side^2) of background and spots.
 
     The residual is beyond noise and MODEL_TOLERANCE of the peak, and ALONE times that of the middle one of the eight
     neighbours: where a real spot is not Gaussian, whole groups of neighbours deviate alike and all are kept.
     """
-    plane = gaussian.plane(boxes.half, fits.plane)
-    peak = gaussian.peak(boxes.half, fits)
     residual = np.where(boxes.usable, boxes.values - plane - peak, 0.0)
     found = np.zeros_like(boxes.usable)
     least = noise.variance(np.min(plane, axis=1))

@@ -1,0 +1,50 @@
+"""Controls of an integration by itself: intensities where nothing can be, and backgrounds measured in several ways."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .intensity import Points, measure_intensities
+from .pulls import Summary, pulls
+
+MOST_POINTS = 1000
+BETWEEN = np.array([[0.5, 0.5], [0.5, 0.0], [0.0, 0.5]])  # lattice points
+
+
+@dataclass(frozen=True)
+class NullControl:
+    """Pulls of box sums and of profile fits at points between the lattice points: 0 +- 1 where SIGI and SIGIPR are."""
+
+    box_sum: Summary
+    profile_fit: Summary
+
+
+@dataclass(frozen=True)
+class Backgrounds:
+    """Pulls of the rim's background against the constant of the fitted plane, and against the intercalated one."""
+
+    plane: Summary
+    intercalated: Summary
+
+
+def null_control(image, miller, curvature, lattice, noise, profile, parameters, step):
+    """NullControl between the lattice points miller (n, 2) with the curvature (n, 3) of the background at these.
+
+    Box sums of growth step N = `step`. At most MOST_POINTS, evenly over the image.
+    """
+    between = (miller[:, None] + BETWEEN).reshape(-1, 2)
+    chosen = np.unique(np.linspace(0, len(between) - 1, min(len(between), MOST_POINTS)).astype(int))
+    places, stray = lattice.position(between[chosen]), np.full(len(chosen), profile.straying**2)
+    points = Points(between[chosen], places, stray, curvature[chosen // len(BETWEEN)])
+    found = measure_intensities(image, points, lattice, noise, profile, parameters)
+    kept = found.kept
+    box_sums = pulls(found.growth.intensity[step], found.growth.variance[step])
+    return NullControl(Summary.of(box_sums[kept]), Summary.of(pulls(found.volume, found.volume_variance)[kept]))
+
+
+def compare_backgrounds(growth, step, intercalated, intercalated_variance):
+    """Backgrounds of the points (n,) of a Growth with intercalated backgrounds (n,) and their variances (n,)."""
+    difference = growth.background[step] - intercalated
+    variance = growth.background_variance[step] + intercalated_variance
+    plane = pulls(growth.against_plane[step], growth.against_plane_variance[step])
+    return Backgrounds(Summary.of(plane), Summary.of(pulls(difference, variance)))

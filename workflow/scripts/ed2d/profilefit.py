@@ -1,0 +1,124 @@
+"""Profile fits: volumes of spots with known centre and shape, as linear forms of the pixels of their boxes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import gaussian
+from .boxes import Boxes, grid
+from .normalequations import inverse
+from .spots import CLEANINGS, model_variance
+from .zingers import zingers
+
+BACKGROUND = slice(1, 4)  # of the unknowns: constant, slope along x, slope along y
+OWN_PLANE = 4  # unknowns before those of the neighbours
+
+
+@dataclass(frozen=True)
+class ProfileFits:
+    """Fits to n boxes of k profiles: the spot's own of volume 1, a plane of three terms, and the neighbours'.
+
+    boxes: freed of zingers; profiles (n, k, side^2); forms (n, k, side^2): coefficients of the pixels in each unknown;
+    unknowns (n, k): volume, constant, slopes, volumes of the neighbours; variance (n, side^2): of the pixels, by the
+    model, 0 where not usable; broadening (n, side^2): change of the own profile with the logarithm of its width.
+    """
+
+    boxes: Boxes
+    profiles: np.ndarray
+    forms: np.ndarray
+    unknowns: np.ndarray
+    variance: np.ndarray
+    broadening: np.ndarray
+
+    @property
+    def volume(self):
+        """Profile-fitted intensities (n,), counts."""
+        return self.unknowns[:, 0]
+
+    @property
+    def model(self):
+        """Expected counts (n, side^2)."""
+        return np.einsum("nk,nkp->np", self.unknowns, self.profiles)
+
+    @property
+    def residual(self):
+        """Counts less model over their standard deviation (n, side^2), 0 where not usable."""
+        left = np.where(self.boxes.usable, self.boxes.values - self.model, 0.0)
+        return left / np.sqrt(np.where(self.boxes.usable, self.variance, 1.0))
+
+    @property
+    def slope(self):
+        """Counts (n, side^2) that the slope of the background adds."""
+        return np.einsum("nk,nkp->np", self.unknowns[:, 2:4], self.profiles[:, 2:4])
+
+    @property
+    def surroundings(self):
+        """Expected counts (n, side^2) of all but the spot itself and the constant of the background."""
+        return np.einsum("nk,nkp->np", self.unknowns[:, self.others], self.profiles[:, self.others])
+
+    @property
+    def others(self):
+        """The unknowns beside the spot itself and the constant of the background."""
+        return [2, 3, *range(OWN_PLANE, self.unknowns.shape[1])]
+
+    def covariance(self, left, right):
+        """Covariances (n,) of two linear forms (n, side^2) of the pixels, from the noise of these alone."""
+        return np.einsum("np,np,np->n", left, right, self.variance)
+
+
+def fit_profiles(boxes, noise, centre, shape, neighbours):
+    """ProfileFits of flat boxes with centres (n, 2) relative to (x0, y0), px, and shapes (n, 3).
+
+    Weighted linear least squares, u = (P W P^T)^-1 P W y, first with even weights, freed of zingers; then with weights
+    1/variance of the model that came out, never of the data.
+    """
+    own = gaussian.unit_volume(boxes.half, centre, shape)
+    plane = np.stack([np.ones(len(own[0])), *grid(boxes.half)])
+    profiles = np.concatenate(
+        [own[:, None], np.broadcast_to(plane, (len(own), *plane.shape)), neighbours.profiles], axis=1
+    )
+    boxes = boxes.restricted(neighbours.apart)
+    unknowns, boxes = _cleaned(boxes, profiles, noise)
+    variance = np.where(boxes.usable, model_variance(boxes, noise, *_parts(unknowns, profiles)), 0.0)
+    weights = np.divide(1, variance, out=np.zeros_like(variance), where=boxes.usable)
+    forms = _forms(profiles, weights)
+    unknowns = np.einsum("nkp,np->nk", forms, boxes.values)
+    return ProfileFits(boxes, profiles, forms, unknowns, variance, _broadening(own, shape))
+
+
+def _forms(profiles, weights):
+    """Coefficients (n, k, side^2) of the pixels in the unknowns of weighted least squares."""
+    weighted = profiles * weights[:, None]
+    return inverse(weighted @ profiles.transpose(0, 2, 1)) @ weighted
+
+
+def _parts(unknowns, profiles):
+    """Counts (n, side^2) of the background and of all spots; volumes below zero, which no count can have, left out."""
+    volumes = np.maximum(np.delete(unknowns, BACKGROUND, axis=1), 0)
+    spots = np.einsum("nk,nkp->np", volumes, np.delete(profiles, BACKGROUND, axis=1))
+    return np.einsum("nk,nkp->np", unknowns[:, BACKGROUND], profiles[:, BACKGROUND]), spots
+
+
+def _cleaned(boxes, profiles, noise):
+    """Unknowns with even weights, and the boxes freed of the pixels that neither noise nor the model explains."""
+    unknowns, doubtful = _evenly(boxes, profiles), np.arange(len(boxes))
+    for _ in range(CLEANINGS):
+        found = zingers(boxes[doubtful], noise, *_parts(unknowns[doubtful], profiles[doubtful]))
+        hit = found.any(axis=1)
+        doubtful = doubtful[hit]
+        if not len(doubtful):
+            break
+        clean = boxes[doubtful].without(found[hit])
+        boxes = boxes.replaced(doubtful, clean)
+        unknowns[doubtful] = _evenly(clean, profiles[doubtful])
+    return unknowns, boxes
+
+
+def _evenly(boxes, profiles):
+    return np.einsum("nkp,np->nk", _forms(profiles, boxes.usable.astype(float)), boxes.values)
+
+
+def _broadening(own, shape):
+    """Derivatives (n, side^2) of Gaussians of volume 1, exp(-q/2)/area, by the logarithm of their width: (q - 2)."""
+    exponent = np.log(np.maximum(own * gaussian.area(shape)[:, None], 1e-300))
+    return own * (-2 * exponent - 2)
