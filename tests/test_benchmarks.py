@@ -24,9 +24,9 @@ def modules(monkeypatch):
     return population, rival
 
 
-def tables(script):
-    """The tables that a quick run prints, each as a header and its rows of cells."""
-    command = [sys.executable, BENCHMARKS / script, "--quick", "--runs", "1"]
+def tables(script, often="--runs"):
+    """The tables that a quick run prints, each as a header and its rows of cells; `often`: its option for one run."""
+    command = [sys.executable, BENCHMARKS / script, "--quick", often, "1"]
     environment = os.environ | {"PYTHONPATH": str(LIBRARY)}
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout
     found = re.findall(r"^(\|.*\|)\n\|[-|]+\|\n((?:\|.*\|\n)+)", printed, re.MULTILINE)
@@ -58,6 +58,30 @@ def test_bench_job_prints_every_part():
     assert all(part >= 0 for part in parts) and min(float(seconds[name]) for name in ("imports", "fit")) > 0
     assert sum(parts) == pytest.approx(float(seconds["total"]), abs=0.04)  # each is rounded to 0.01 s
     assert float(seconds["peak MB"]) > 0 and np.all(numbers([whole], 1) > 0)
+
+
+def test_bench_integrate_prints_errors_of_every_intensity():
+    (names, (overview,)), (_, bound), (_, relative), (_, pulls) = tables("bench_integrate.py", often="--stills")
+    figures = dict(zip(names, overview, strict=True))
+    assert int(figures["spots"]) > 50 and figures["lost, no profile"] == "0, 0"
+    methods = ["box", "profile", "best"]
+    assert [row[1] for row in bound] == ["spots", *methods] and [row[1] for row in relative[1:]] == ["spots", *methods]
+    assert np.all(numbers([row[-1:] for row in bound], 0) > 0)
+    assert [row[1:3] for row in pulls] == [[method, clarity] for method in methods for clarity in ("> 10", "<= 10")]
+
+
+def test_the_best_fit_of_a_still_is_unbiased_with_right_errors(modules):
+    import patterns
+
+    error = []
+    for seed in (1, 2):
+        truth, boxes = patterns.clean_spots(patterns.draw(patterns.TINY, seed))
+        volume, variance = patterns.best_fit(boxes)
+        np.testing.assert_allclose(boxes.volume, truth["vol_counts"], rtol=1e-12)
+        error.append((volume - boxes.volume) / np.sqrt(variance))
+    pull, allowed = np.hstack(error), 4.0
+    assert abs(pull.mean()) < allowed / np.sqrt(len(pull))
+    assert abs(pull.std() - 1) < allowed / np.sqrt(2 * len(pull))
 
 
 def test_both_derivatives_are_those_of_the_model(modules):
