@@ -45,7 +45,7 @@ class Kind:
             **{"gain": 0.0, "read_noise": 0.0} | known,
             **{"box_size": self.box_size, "box_grow_amount": 1, "background_rim_size": 2},
             **{"min_radius": 0.0, "max_radius": 0.0, "offset": still.offset, "saturation": float(still.saturation)},
-            **{"mask": (), "unit_cell": None, "wavelength": None},
+            **{"mask": (), "unit_cell": None, "wavelength": None, "apply_error_model": False},
         )
 
 

@@ -28,6 +28,7 @@ def parameters(**changes):
         "mask": (),
         "unit_cell": None,
         "wavelength": None,
+        "apply_error_model": False,
     }
     return Parameters(**values | changes)
 

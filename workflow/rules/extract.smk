@@ -11,7 +11,7 @@ rule extract:
     conda:
         "../envs/ed2d.yaml"
     params:
-        **project.dependencies(lattice=True),
+        **project.dependencies("extract"),
         version=f"ed2d = {__version__}",
     script:
         "../scripts/extract.py"

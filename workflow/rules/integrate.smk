@@ -14,7 +14,7 @@ rule integrate:
     conda:
         "../envs/ed2d.yaml"
     params:
-        **project.dependencies(lattice=False),
+        **project.dependencies("integrate"),
         version=f"ed2d = {__version__}",
     script:
         "../scripts/integrate.py"

@@ -10,12 +10,12 @@ FILE = "config"
 
 
 def with_numbers(config):
-    """The configuration with texts that are numbers as numbers, except on its top level.
+    """The configuration with texts that are numbers or truth values as these, except `project`.
 
     `snakemake --config 'LatticeExtract={BoxSize: 5}'` hands nested values over as texts, but has itself turned
     those of the top level, where the project directory may have digits for a name.
     """
-    return {name: _number(value) if isinstance(value, Mapping) else value for name, value in config.items()}
+    return {name: value if name == "project" else _number(value) for name, value in config.items()}
 
 
 def _number(value):
@@ -24,6 +24,8 @@ def _number(value):
     if not isinstance(value, str):
         return value
     text = value.strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     if INTEGER.fullmatch(text):
         return int(text)
     return float(text) if NUMBER.fullmatch(text) else value

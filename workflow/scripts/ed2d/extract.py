@@ -30,7 +30,7 @@ def extract(*, name, image, mask, info, project, config, output):
     The reflections are written first and the result group of info.xml last: a job that is broken off leaves an
     info.xml from which the next one starts as this one did. InputError for whatever a user can mend.
     """
-    inputs = read_inputs(name=name, image=image, mask=mask, info=info, project=project, config=config)
+    inputs = read_inputs("extract", name=name, image=image, mask=mask, info=info, project=project, config=config)
     verified = verified_lattice(inputs.info)
     if verified is None:
         raise InputError(info, "has no VerifiedLattice", "add the lattice that was checked by eye")

@@ -55,19 +55,22 @@ class Inputs:
             wavelength=self.parameters.wavelength,
             noise=noise,
             profile=profile,
-            parameters=describe(self.parameters) | {"mask file": self.mask},
+            parameters=describe(self.parameters, step) | {"mask file": self.mask},
         )
 
 
-def read_inputs(*, name, image, mask, info, project, config):
-    """Inputs from the paths of an image, its mask (or None), info.xml and project.xml, and the configuration."""
+def read_inputs(step, *, name, image, mask, info, project, config):
+    """Inputs of a step from the paths of an image, its mask (or None), info.xml and project.xml, and the configuration.
+
+    step: "extract" or "integrate", for the log.
+    """
     documents = [Document.read(info), Document.read(project)]
     for document in documents:
         for item in unknown_items(document):
             log.warning("%s: %s is no parameter of ed2d and has no effect; see config/README.md", document.path, item)
         log.info("%s: not used: %s", document.path, ", ".join(unused_groups(document)) or "nothing")
     parameters = effective_parameters(*documents, config)
-    for item, value in describe(parameters).items():
+    for item, value in describe(parameters, step).items():
         log.info("%s = %s", item, value)
     still = read_image(image, mask_path=mask, shapes=parameters.mask, saturation=parameters.saturation)
     if still.pages > 1:

@@ -23,7 +23,7 @@ def integrate(*, name, image, mask, info, project, config, reflections, output, 
     Lattice, noise model and profile are those of `reflections`, the `_ext.mtz`; writes `output`, the montages `raw` and
     `corrected`, and the group DiffIntegrate of info.xml, last. InputError for whatever a user can mend.
     """
-    inputs = read_inputs(name=name, image=image, mask=mask, info=info, project=project, config=config)
+    inputs = read_inputs("integrate", name=name, image=image, mask=mask, info=info, project=project, config=config)
     extracted, made_by = read_mtz(reflections)
     inputs.check_boxes(made_by.lattice)
     made = (made_by.lattice, made_by.noise, made_by.profile)

@@ -34,6 +34,7 @@ REGISTRY = (
     Entry("offset", "Detector/Offset", "float", {}),
     Entry("saturation", "Detector/Saturation", "float", {"low": 0}),
 )
+INTEGRATE = (Entry("apply_error_model", "Integrate/ApplyErrorModel", "bool", {}),)  # no matter for extract
 UNIT_CELL = (
     Entry("a", "UnitCell/A", "float", {"above": 0}),
     Entry("b", "UnitCell/B", "float", {"above": 0}),
@@ -70,6 +71,7 @@ class Parameters:
     mask: tuple
     unit_cell: UnitCell | None
     wavelength: float | None
+    apply_error_model: bool
 
     @property
     def half(self):
@@ -93,8 +95,8 @@ def effective_parameters(info, project, config):
     Mask and UnitCell are taken as wholes. `config` mirrors the XML below DiffProcessing. InputError for a value that is
     missing everywhere or bad where it is taken from.
     """
-    found = {entry.field: _lookup(entry, info, project, config) for entry in REGISTRY}
-    for entry in REGISTRY:
+    found = {entry.field: _lookup(entry, info, project, config) for entry in REGISTRY + INTEGRATE}
+    for entry in REGISTRY + INTEGRATE:
         if found[entry.field][0] is None:
             cure = f"give {wanted_text(entry.kind, **entry.limits)}"
             raise InputError(CONFIG, f"the value of {entry.path} is missing", cure)
@@ -128,7 +130,7 @@ def _configured(entry, config):
     value = config.get(name)
     if value is None:
         return None
-    declared = {int: "int", float: "float", str: "string"}.get(type(value))
+    declared = {bool: "bool", int: "int", float: "float", str: "string"}.get(type(value))
     try:
         if declared is None:
             raise ValueError(f"is a {type(value).__name__}")
@@ -170,8 +172,8 @@ def _whole_cell(values, file):
 
 
 def unknown_items(document):
-    """Paths of the items in the groups LatticeExtract, Detector and UnitCell that are no parameters of this program."""
-    known = {entry.path for entry in (*REGISTRY, *UNIT_CELL)}
+    """Paths of the items in the groups of parameters of this program that are none of these."""
+    known = {entry.path for entry in (*REGISTRY, *INTEGRATE, *UNIT_CELL)}
     groups = {path.partition("/")[0]: document.group(f"{GROUP}/{path.partition('/')[0]}") for path in sorted(known)}
     children = [child for group in groups.values() if group is not None for child in group.iterchildren("*")]
     return [document.where(within=child) for child in children if f"{child.getparent().tag}/{child.tag}" not in known]
@@ -179,18 +181,18 @@ def unknown_items(document):
 
 def unused_groups(document):
     """Names below DiffProcessing that mean nothing to this program; other programs' groups are among them."""
-    known = {entry.path.partition("/")[0] for entry in (*REGISTRY, *UNIT_CELL, WAVELENGTH)}
+    known = {entry.path.partition("/")[0] for entry in (*REGISTRY, *INTEGRATE, *UNIT_CELL, WAVELENGTH)}
     group = document.group(GROUP)
     names = [] if group is None else [child.tag for child in group.iterchildren("*")]
     return [name for name in names if name not in known | {"ImageMask", "Mask", "VerifiedLattice"}]
 
 
-def describe(parameters):
-    """The parameters as {XML name: int, float or str} in a fixed order; "none" where there is none.
+def describe(parameters, step):
+    """The parameters of a step, "extract" or "integrate", as {XML name: value} in a fixed order; "none" where none is.
 
     The mask appears as sixteen hexadecimal digits that change with its shapes.
     """
-    found = {entry.path: getattr(parameters, entry.field) for entry in REGISTRY}
+    found = {entry.path: getattr(parameters, entry.field) for entry in _of(step)}
     cell = parameters.unit_cell
     found |= {entry.path: getattr(cell, entry.field) if cell else "none" for entry in UNIT_CELL}
     found[WAVELENGTH.path] = "none" if parameters.wavelength is None else parameters.wavelength
@@ -198,6 +200,10 @@ def describe(parameters):
     return found | {"mask shapes": mask if parameters.mask else "none"}
 
 
-def described():
+def described(step):
     """The names that `describe` gives, in its order."""
-    return [entry.path for entry in (*REGISTRY, *UNIT_CELL, WAVELENGTH)] + ["mask shapes"]
+    return [entry.path for entry in (*_of(step), *UNIT_CELL, WAVELENGTH)] + ["mask shapes"]
+
+
+def _of(step):
+    return REGISTRY + INTEGRATE if step == "integrate" else REGISTRY

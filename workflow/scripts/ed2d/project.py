@@ -183,12 +183,12 @@ class Project:
         mask = self.entry(name).mask
         return [str(mask)] if mask else []
 
-    def dependencies(self, *, lattice):
-        """Functions of Snakemake's wildcards, one for each thing that the results of an image depend on.
+    def dependencies(self, step):
+        """Functions of Snakemake's wildcards, one for each thing that the results of a step depend on.
 
         A changed value reruns the image, and Snakemake's reason shows this one value before and now.
         """
-        names = [*described(), *STAMPS, *(field.name for field in fields(Lattice) if lattice)]
+        names = [*described(step), *STAMPS, *(field.name for field in fields(Lattice) if step == "extract")]
         return {re.sub("[/ ]", "_", name): partial(self._dependency, name) for name in names}
 
     def _dependency(self, name, wildcards):
@@ -203,7 +203,7 @@ class Project:
         entry = self.entry(image)
         lattice = verified_lattice(entry.document)
         parameters = effective_parameters(entry.document, self.document, self.config)
-        return parameters, describe(parameters) | entry.stamps() | (vars(lattice) if lattice else {})
+        return parameters, describe(parameters, "integrate") | entry.stamps() | (vars(lattice) if lattice else {})
 
     def results(self, name, *suffixes):
         """Paths of files of an image, as `ImageDirectory.results` gives them."""

@@ -93,16 +93,16 @@ def _linear_forms(fits, neighbours, background, inner, rim):
     count = np.count_nonzero(rim, axis=1)[:, None]
     without_rim = np.where(neighbours.close[:, None], fits.forms[:, 1], np.nan)
     level = np.where(count >= FEWEST_RIM_PIXELS, rim / np.maximum(count, 1), without_rim)
-    level = _without_surroundings(level, fits)
-    form = _without_surroundings(members - np.count_nonzero(members, axis=1)[:, None] * level, fits)
+    level = _without(level, fits, [0, *fits.others])
+    form = _without(members - np.count_nonzero(members, axis=1)[:, None] * level, fits, fits.others)
     response = np.einsum("np,np->n", form, fits.profiles[:, 0])
     return form / np.where(response > 0, response, np.nan)[:, None], level, response
 
 
-def _without_surroundings(form, fits):
-    """Linear forms (n, side^2) less what the slope and the neighbours put into them."""
-    inside = np.einsum("np,nkp->nk", form, fits.profiles[:, fits.others])
-    return form - np.einsum("nk,nkp->np", inside, fits.forms[:, fits.others])
+def _without(form, fits, unknowns):
+    """Linear forms (n, side^2) less what some unknowns of the fit put into them."""
+    inside = np.einsum("np,nkp->nk", form, fits.profiles[:, unknowns])
+    return form - np.einsum("nk,nkp->np", inside, fits.forms[:, unknowns])
 
 
 def choose_step(growth, usable):
