@@ -9,10 +9,9 @@ from ed2d import flags
 from ed2d.extraction import extract_image
 from ed2d.integration import REASONS, integrate_image
 from ed2d.lattice import Lattice, predict
-from ed2d.merit import pulls
 from ed2d.noise import Noise
 from ed2d.profile import default
-from ed2d.simulate import Simulation, expected, simulate, transmission
+from ed2d.simulate import Simulation, expected, pulls, simulate, transmission
 from ed2d.table import empty_table, extract_dtype
 from stills import assert_pulls, image_of, in_order_of, parameters, recorded
 

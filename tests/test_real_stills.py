@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from ed2d.emdatainfo import Document, read_lattice
-from ed2d.merit import r_friedel
+from ed2d.friedel import r_friedel
 from ed2d.mtz import read_mtz
 from runs import CHECKOUT, RESULTS, copy, names, snakemake
 

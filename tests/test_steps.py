@@ -7,9 +7,9 @@ import pytest
 from ed2d.emdatainfo import Document, refined_lattice, verified_lattice
 from ed2d.exampleproject import write_image_directory, write_project_xml
 from ed2d.extract import extract
+from ed2d.friedel import r_friedel
 from ed2d.integrate import integrate
 from ed2d.lattice import Lattice
-from ed2d.merit import r_friedel
 from ed2d.mtz import read_mtz
 from ed2d.simulate import Simulation
 

@@ -8,10 +8,10 @@ from . import __version__, flags
 from .emdatainfo import group_element, lattice_element, refined_lattice, replace_group, verified_lattice
 from .errors import InputError
 from .extraction import NotRefinable, extract_image
+from .friedel import r_friedel
 from .gain import UnknownGain
 from .gaussian import widths
 from .inputs import read_inputs
-from .merit import r_friedel
 from .mtz import write_mtz
 from .refine import NAMES, parameters_of
 

@@ -1,4 +1,4 @@
-"""The step integrate: image and `_ext.mtz` in, `_int.mtz` and two montages of the boxes out."""
+"""The step integrate: image and `_ext.mtz` in, `_int.mtz` and montages of the boxes out."""
 
 import logging
 
@@ -10,74 +10,140 @@ from .errors import InputError
 from .inputs import read_inputs
 from .integration import integrate_image
 from .intensity import REASONS
-from .merit import r_friedel
 from .montage import write_montage
 from .mtz import read_mtz, write_mtz
+
+FAR_FROM_0, FAR_FROM_1 = 0.2, 0.15  # mean and width of the pulls of a null control
+FAR_BACKGROUND = 1.0  # mean and width - 1 of the differences of backgrounds
+FAR_PROFILE = 0.05  # of 1, the profile fits over the box sums of strong spots
+CERTAIN = 4.0  # standard errors, of all these
 
 log = logging.getLogger(__name__)
 
 
-def integrate(*, name, image, mask, info, project, config, reflections, output, raw, corrected):
+def integrate(*, name, image, mask, info, project, config, reflections, output, raw, corrected, residuals=None):
     """Integrate one image directory `name`; paths of its files in, a summary line out.
 
     Lattice, noise model and profile are those of `reflections`, the `_ext.mtz`; writes `output`, the montages `raw` and
-    `corrected`, and the group DiffIntegrate of info.xml, last. InputError for whatever a user can mend.
+    `corrected`, where asked for `residuals` too, and the group DiffIntegrate of info.xml, last. InputError for whatever
+    a user can mend.
     """
     inputs = read_inputs("integrate", name=name, image=image, mask=mask, info=info, project=project, config=config)
     extracted, made_by = read_mtz(reflections)
     inputs.check_boxes(made_by.lattice)
     made = (made_by.lattice, made_by.noise, made_by.profile)
     integration = integrate_image(inputs.image, extracted, *made, inputs.parameters)
-    table = integration.table()
-    if not len(table):
-        counts = ", ".join(f"{REASONS[reason]}: {rows.sum()}" for reason, rows in integration.measured.rejected.items())
+    if not len(integration.table):
+        rejected = integration.measured.rejected
+        counts = ", ".join(f"{REASONS[reason]}: {rows.sum()}" for reason, rows in rejected.items())
         raise InputError(image, f"no point can be integrated ({counts})", "check mask, BoxSize and lattice")
-    write_montage(raw, *integration.pictures(integration.measured.raw), title=f"{name}: boxes, counts")
-    write_montage(
-        corrected, *integration.pictures(integration.corrected), title=f"{name}: boxes less background, counts"
-    )
-    write_mtz(output, table, inputs.header("integrate", *made))
-    replace_group(info, "DiffProcessingResults/DiffIntegrate", _results(integration, table))
-    return _summary(name, integration, table)
+    _check(integration, inputs)
+    pictures = [(raw, integration.measured.raw, "counts"), (corrected, integration.corrected, "less background, counts")]
+    if residuals:
+        pictures.append((residuals, integration.measured.residual, "less fit, standard deviations"))
+    for path, pixels, what in pictures:
+        write_montage(path, *integration.pictures(pixels), title=f"{name}: boxes, {what}")
+    write_mtz(output, integration.table, inputs.header("integrate", *made))
+    replace_group(info, "DiffProcessingResults/DiffIntegrate", _results(integration))
+    return _summary(name, integration)
 
 
-def _r_friedel(table, column="I"):
-    return r_friedel(np.column_stack([table["H"], table["K"]]), table[column])
+def _check(integration, inputs):
+    """Warnings where the image itself shows that intensities, their errors or the backgrounds are not right."""
+    path, null = inputs.info.path, integration.null_control
+    for what, pulls in (("box sums", null.box_sum), ("profile fits", null.profile_fit)):
+        if pulls.mean_differs(FAR_FROM_0, CERTAIN):
+            said = "%s: %s between the lattice points, where nothing is, are %.2f standard deviations on average"
+            log.warning(said, path, what, pulls.mean)
+        if pulls.width_differs(FAR_FROM_1, CERTAIN):
+            said = "%s: %s between the lattice points, where nothing is, scatter %.2f times as much as their errors say"
+            log.warning(said, path, what, pulls.width)
+    for what, pulls in (("fitted", integration.backgrounds.plane), ("intercalated", integration.backgrounds.intercalated)):
+        if pulls.mean_differs(FAR_BACKGROUND, CERTAIN) or pulls.width_differs(FAR_BACKGROUND, CERTAIN):
+            said = "%s: rim and %s background differ by %.1f +- %.1f standard deviations: is the background no plane?"
+            log.warning(said, path, what, pulls.mean, pulls.width)
+    ratio, sigma = integration.profile_over_box
+    if abs(ratio - 1) > max(FAR_PROFILE, CERTAIN * sigma):
+        said = "%s: profile fits of strong spots are %.3f +- %.3f of their box sums: the spots are no Gaussians"
+        log.warning(said, path, ratio, sigma)
 
 
-def _results(integration, table):
+def _results(integration):
     """The group DiffIntegrate of info.xml."""
-    (value, pairs), (profile_value, _) = _r_friedel(table), _r_friedel(table, "IPR")
+    table, null, backgrounds = integration.table, integration.null_control, integration.backgrounds
     curve = zip(integration.loss, integration.loss_sigma, strict=True)
+    ratio, ratio_sigma = integration.profile_over_box
     return group_element(
         "DiffIntegrate",
         {
             "Program": f"ed2d {__version__}",
-            "Points": len(integration.measured.kept),
+            "Points": len(integration.extracted),
             "Integrated": len(table),
             "Rejected": {reason: int(rows.sum()) for reason, rows in integration.measured.rejected.items()},
             "GrowStep": integration.step,
             "StrongSpots": integration.strong,
             "Growth": {f"N{n}": {"Loss": float(loss), "Sigma": float(sigma)} for n, (loss, sigma) in enumerate(curve)},
             "Outside": integration.outside,
-            "NullControl": {"BoxSum": integration.null_control.box_sum.items(), "ProfileFit": integration.null_control.profile_fit.items()},
-            "Backgrounds": {"Plane": integration.backgrounds.plane.items(), "Intercalated": integration.backgrounds.intercalated.items()},
-            "RFriedel": value,
-            "RFriedelProfile": profile_value,
-            "FriedelPairs": pairs,
+            "ProfileOverBox": ratio,
+            "ProfileOverBoxSigma": ratio_sigma,
+            "RFriedel": integration.box_sums.all.r_friedel,
+            "RFriedelProfile": integration.profile_fits.all.r_friedel,
+            "FriedelPairs": integration.box_sums.all.pairs,
             "MeanIOverSigma": float(np.mean(table["I"] / np.sqrt(table["VARI"]))),
             "MeanBackground": float(np.nanmean(table[f"BG{integration.step}"])),
+            "NullControl": {"BoxSum": _pulls(null.box_sum), "ProfileFit": _pulls(null.profile_fit)},
+            "Backgrounds": {"Plane": _pulls(backgrounds.plane), "Intercalated": _pulls(backgrounds.intercalated)},
+            "Friedel": {"BoxSum": _friedel(integration.box_sums), "ProfileFit": _friedel(integration.profile_fits)},
+            "ErrorModelApplied": integration.applied,
         },
     )
 
 
-def _summary(name, integration, table):
+def _pulls(summary):
+    return {
+        "Number": summary.number,
+        "Mean": summary.mean,
+        "MeanSigma": summary.mean_sigma,
+        "Width": summary.width,
+        "WidthSigma": summary.width_sigma,
+        "Outliers": summary.outliers,
+    }
+
+
+def _friedel(control):
+    model = control.model
+    bins = {"ByIOverSigma": control.by_significance, "ByRadius": control.by_radius}
+    return {
+        **_agreement(control.all),
+        **{name: {f"Bin{n}": _agreement(one) for n, one in enumerate(some)} for name, some in bins.items()},
+        "ErrorModel": {"K": model.sdfac, "KSigma": model.sdfac_sigma, "G": model.sdadd, "GSigma": model.sdadd_sigma},
+    }
+
+
+def _agreement(agreement):
+    return {
+        "Low": agreement.low,
+        "High": agreement.high,
+        "Pairs": agreement.pairs,
+        "RFriedel": agreement.r_friedel,
+        "Scatter": agreement.scatter,
+        "ScatterSigma": agreement.scatter_sigma,
+    }
+
+
+def _summary(name, integration):
     """One line for people."""
     for reason, rows in integration.measured.rejected.items():
         log.info("rejected: %d: %s", rows.sum(), REASONS[reason])
-    (value, pairs), (profile_value, _) = _r_friedel(table), _r_friedel(table, "IPR")
-    mean = np.mean(table["I"] / np.sqrt(table["VARI"]))
+    for what, control in (("box sums", integration.box_sums), ("profile fits", integration.profile_fits)):
+        pairs, model = control.all, control.model
+        log.info("%s: Friedel mates differ by %.2f +- %.2f of their errors", what, pairs.scatter, pairs.scatter_sigma)
+        suggested = (model.sdfac, model.sdfac_sigma, model.sdadd, model.sdadd_sigma)
+        log.info("%s: suggested: sigma'^2 = K^2 (sigma^2 + (g I)^2), K = %.3f +- %.3f, g = %.3g +- %.2g", what, *suggested)
+    table, null, pairs = integration.table, integration.null_control, integration.box_sums.all
     return (
-        f"{name}: integrate: {len(integration.measured.kept)} spots, {len(table)} integrated, N = {integration.step}, "
-        f"mean I/sigma {mean:.1f}, R_Friedel {value:.3f} (profile fits {profile_value:.3f}, {pairs} pairs)"
+        f"{name}: integrate: {len(integration.extracted)} spots, {len(table)} integrated, N = {integration.step}, "
+        f"mean I/sigma {np.mean(table['I'] / np.sqrt(table['VARI'])):.1f}, R_Friedel {pairs.r_friedel:.3f} (profile fits "
+        f"{integration.profile_fits.all.r_friedel:.3f}, {pairs.pairs} pairs), null control "
+        f"{null.box_sum.width:.2f} ({null.profile_fit.width:.2f})"
     )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ed2d.merit import friedel_pairs, pulls, r_friedel
+from ed2d.friedel import friedel_pairs, r_friedel
 
 
 def random_miller(rng, n):
@@ -63,12 +63,3 @@ def test_r_friedel_without_signal():
     """A sum of intensities of 0 or less has no R."""
     value, pairs = r_friedel([(1, 0), (-1, 0)], [-3.0, 1.0])
     assert np.isnan(value) and pairs == 1
-
-
-def test_pulls():
-    """Pulls of noise of known variance have mean 0 and width 1; without a variance there is none."""
-    rng = np.random.default_rng(7)
-    truth, variance = rng.uniform(0, 100, 10000), rng.uniform(1, 400, 10000)
-    values = pulls(rng.normal(truth, np.sqrt(variance)), variance, truth)
-    assert abs(values.mean()) < 4 / 100 and abs(values.std() - 1) < 4 / np.sqrt(20000)
-    assert np.isnan(pulls([1.0, 1.0], [0.0, -1.0], [0.0, 0.0])).all()

@@ -1,4 +1,4 @@
-"""Figures of merit of measured intensities."""
+"""Friedel pairs and R_Friedel."""
 
 import numpy as np
 
@@ -32,10 +32,3 @@ def r_friedel(miller, intensity):
     if denominator <= 0:
         return float("nan"), len(pairs)
     return float(np.abs(pairs[:, 0] - pairs[:, 1]).sum() / denominator), len(pairs)
-
-
-def pulls(intensity, variance, truth):
-    """(I - I_true) / sigma, of mean 0 and width 1 where the sigmas are right; NaN where the variance is 0 or less."""
-    variance = np.asarray(variance, float)
-    sigma = np.sqrt(np.where(variance > 0, variance, np.nan))
-    return (np.asarray(intensity, float) - np.asarray(truth, float)) / sigma
