@@ -13,8 +13,9 @@ from patterns import KINDS, TINY, best_fit, clean_spots, draw
 from population import bound
 
 from ed2d.extraction import extract_image
-from ed2d.integrate import integrate_image
-from ed2d.merit import pulls, r_friedel
+from ed2d.integration import integrate_image
+from ed2d.friedel import r_friedel
+from ed2d.pulls import pulls
 from ed2d.simulate import disturbed
 
 ORIGIN_ERROR, VECTOR_ERROR = 0.7, 0.03  # px, rms: the lattice to start from
@@ -51,7 +52,7 @@ def measure(kind, seed):
     integration = integrate_image(still.image, extraction.table(), *made, kind.parameters)
     after = time.process_time()
 
-    (truth, population), table = clean_spots(still), integration.table()
+    (truth, population), table = clean_spots(still), integration.table
     rows = _rows(truth, table)
     found = rows >= 0
     truth, population, table = truth[found], population[found], table[rows[found]]

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "workflow/scripts"))
 from ed2d import __version__
 from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
-from ed2d.project import RESULTS, Project, one_spelling
+from ed2d.project import RESIDUALS, RESULTS, Project, one_spelling
 
 defaults = load_configfile(ROOT / "config/config.yaml")
 update_config(defaults, config)

@@ -9,6 +9,7 @@ rule integrate:
         reflections=f"{IMAGE}_int.mtz",
         raw=f"{FOLDER}/tmp_integrate1.tif",
         corrected=f"{FOLDER}/tmp_integrate2.tif",
+        residuals=project.results("{image}", *RESIDUALS) if config["residuals"] else [],
     log:
         f"{IMAGE}_int.log",
     conda:
@@ -23,4 +24,4 @@ rule integrate:
 # `_ext.mtz` too: Snakemake does not miss a file on the way to one that is there, as after a stopped extraction
 rule integrate_all:
     input:
-        lambda wildcards: all_results(*RESULTS),
+        lambda wildcards: all_results(*RESULTS, *(RESIDUALS if config["residuals"] else ())),

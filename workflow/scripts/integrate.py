@@ -18,4 +18,5 @@ run(
     output=snakemake.output.reflections,
     raw=snakemake.output.raw,
     corrected=snakemake.output.corrected,
+    residuals=next(iter(snakemake.output.residuals), None),
 )

@@ -13,7 +13,8 @@ class Boxes:
     """n boxes of side 2 half + 1, flattened row by row.
 
     centre (n, 2): pixel (x0, y0); values (n, side^2): counts in the number type of the image, 0 where not usable;
-    usable (n, side^2): bool; outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable;
+    usable (n, side^2): bool; outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable; what touches
+    a saturated pixel counts as such;
     curvature (n, 3): second derivatives xx, xy, yy of the background, known beforehand, counts/px^2.
     """
 
@@ -97,12 +98,26 @@ def cut(image, centre, half):
             (image.data, 0),
         )
     )
-    saturated &= ~ignored
+    saturated = _with_neighbours(saturated, 2 * half + 1) & ~(outside | ignored)
     usable = ~(outside | ignored | saturated)
     data[~usable] = 0
     return Boxes(
         half, centre, data, usable, outside, ignored, saturated, np.zeros_like(usable), np.zeros((len(centre), 3))
     )
+
+
+def _with_neighbours(saturated, side):
+    """Pixels (n, side^2) that are saturated or touch one that is.
+
+    A pixel beside it is not saturated only where noise has made it low: sums of such pixels would be too small.
+    """
+    rows = np.flatnonzero(saturated.any(axis=1))
+    grown = np.zeros((len(rows), side + 2, side + 2), bool)
+    grown[:, 1:-1, 1:-1] = saturated[rows].reshape(-1, side, side)
+    grown[:, 1:-1] |= grown[:, :-2] | grown[:, 2:]
+    grown[:, :, 1:-1] |= grown[:, :, :-2] | grown[:, :, 2:]
+    saturated[rows] = grown[:, 1:-1, 1:-1].reshape(len(rows), side**2)
+    return saturated
 
 
 def _windows(array, centre, half, beyond):

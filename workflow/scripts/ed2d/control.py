@@ -1,9 +1,10 @@
-"""Controls of an integration by itself: intensities where nothing can be, and backgrounds measured in several ways."""
+"""Controls of an integration by itself: points where nothing can be, backgrounds measured twice, Friedel mates."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from .friedel import Agreement, ErrorModel, agreement, error_model, measured_pairs, whole
 from .intensity import Points, measure_intensities
 from .pulls import Summary, pulls
 
@@ -25,6 +26,27 @@ class Backgrounds:
 
     plane: Summary
     intercalated: Summary
+
+
+@dataclass(frozen=True)
+class FriedelControl:
+    """Agreement of the Friedel mates: of all pairs, in bins of I/sigma and of the radius, px; and the error model."""
+
+    all: Agreement
+    by_significance: tuple[Agreement, ...]
+    by_radius: tuple[Agreement, ...]
+    model: ErrorModel
+
+    @staticmethod
+    def of(miller, intensity, variance, radius):
+        """Of reflections with Miller indices (n, 2), intensities, variances and radii (n,)."""
+        pairs = measured_pairs(miller, intensity, variance)
+        return FriedelControl(
+            all=whole(pairs),
+            by_significance=agreement(pairs, pairs.significance),
+            by_radius=agreement(pairs, pairs.mean_of(radius)),
+            model=error_model(pairs),
+        )
 
 
 def null_control(image, miller, curvature, lattice, noise, profile, parameters, step):

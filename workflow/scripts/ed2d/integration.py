@@ -6,52 +6,53 @@ import numpy as np
 
 from . import flags
 from .background import intercalated
-from .control import Backgrounds, NullControl, compare_backgrounds, null_control
+from .control import Backgrounds, FriedelControl, NullControl, compare_backgrounds, null_control
 from .curvature import curvature
+from .friedel import friedel_pairs
 from .intensity import Intensities, Points, measure_intensities
 from .placement import expected_places
 from .summation import choose_step
-from .table import empty_table, integrate_dtype
+from .table import empty_table, grow_steps, integrate_dtype
+
+
+STRONG = 20.0  # I/sigma of the box sums that profile fits are compared with
 
 
 @dataclass(frozen=True)
 class Integration:
     """What integrate measured at the n points of the extract table `extracted`, and how far it can be trusted.
 
-    step: the chosen N; loss, loss_sigma (steps,), strong: the growth curve that chose it; background, its variance and
-    count (n,): intercalated.
+    table: the rows of `_int.mtz`, the points that no reason rejects; step: the chosen N; loss, loss_sigma (steps,),
+    strong: the growth curve that chose it; box_sums, profile_fits: their Friedel pairs, with the errors before any
+    error model; applied: whether the table has errors by these models.
     """
 
     extracted: np.ndarray
     measured: Intensities
+    table: np.ndarray
     step: int
     loss: np.ndarray
     loss_sigma: np.ndarray
     strong: int
-    background: tuple[np.ndarray, np.ndarray, np.ndarray]
     null_control: NullControl
     backgrounds: Backgrounds
+    box_sums: FriedelControl
+    profile_fits: FriedelControl
+    applied: bool
 
     @property
     def outside(self):
         """Mean share of the spots outside of the inner square of the chosen N, which the intensities are freed of."""
         return float(np.mean(1 - self.measured.growth.response[self.step, self.measured.kept]))
 
-    def table(self):
-        """The rows of `_int.mtz`: the points that no reason rejects."""
-        measured, growth, steps = self.measured, self.measured.growth, len(self.loss)
-        table = empty_table(integrate_dtype(steps - 1), len(self.extracted))
-        for column in set(self.extracted.dtype.names) & set(table.dtype.names):
-            table[column] = self.extracted[column]
-        table["GVOL"], table["VARGVOL"] = self.extracted["I"], self.extracted["VARI"]
-        table["I"], table["VARI"] = growth.intensity[self.step], growth.variance[self.step]
-        table["NGROW"], table["FLAG"] = self.step, self.extracted["FLAG"] | measured.flag
-        for step in range(steps):
-            table[f"I{step}"], table[f"VARI{step}"] = growth.intensity[step], growth.variance[step]
-            table[f"BG{step}"] = growth.background[step]
-        table["IPR"], table["VARIPR"] = measured.volume, measured.volume_variance
-        table["BGINT"], table["VARBGINT"], table["NBGINT"] = self.background
-        return table[measured.kept]
+    @property
+    def profile_over_box(self):
+        """Sum of the profile fits of strong spots over that of their box sums, and its standard deviation; or NaN."""
+        box, profile = self.table["I"], self.table["IPR"]
+        strong = box > STRONG * np.sqrt(self.table["VARI"])
+        total = box[strong].sum() if strong.any() else np.nan
+        difference = np.maximum(self.table["VARI"] - self.table["VARIPR"], 0)
+        return float(profile[strong].sum() / total), float(np.sqrt(difference[strong].sum()) / total)
 
     @property
     def corrected(self):
@@ -73,17 +74,54 @@ def integrate_image(image, table, lattice, noise, profile, parameters):
     points = Points(miller, *expected_places(table, calculated, profile.straying), bending)
     made = (lattice, noise, profile, parameters)
     measured = measure_intensities(image, points, *made)
-    usable = measured.kept & (measured.flag & flags.SATURATED == 0)
-    step, loss, loss_sigma, strong = choose_step(measured.growth, usable)
-    background = intercalated(image, miller, lattice, noise)
+    step, *curve = choose_step(measured.growth, measured.kept & (measured.flag & flags.SATURATED == 0))
+    between = intercalated(image, miller, lattice, noise)
+    rows = _table(table, measured, step, between)[measured.kept]
+    box_sums, profile_fits = (_friedel(rows, column, lattice) for column in ("I", "IPR"))
     return Integration(
-        extracted=table,
-        measured=measured,
-        step=step,
-        loss=loss,
-        loss_sigma=loss_sigma,
-        strong=strong,
-        background=background,
-        null_control=null_control(image, miller, bending, *made, step),
-        backgrounds=compare_backgrounds(measured.growth, step, *background[:2]),
+        table,
+        measured,
+        _with_models(rows, box_sums, profile_fits) if parameters.apply_error_model else rows,
+        step,
+        *curve,
+        null_control(image, miller, bending, *made, step),
+        compare_backgrounds(measured.growth, step, *between[:2]),
+        box_sums,
+        profile_fits,
+        parameters.apply_error_model,
     )
+
+
+def _table(extracted, measured, step, intercalated):
+    """The columns of `_int.mtz` for all points (n,)."""
+    growth, steps = measured.growth, len(measured.growth.intensity)
+    table = empty_table(integrate_dtype(steps - 1), len(extracted))
+    for column in set(extracted.dtype.names) & set(table.dtype.names):
+        table[column] = extracted[column]
+    table["GVOL"], table["VARGVOL"] = extracted["I"], extracted["VARI"]
+    table["I"], table["VARI"] = growth.intensity[step], growth.variance[step]
+    table["NGROW"], table["FLAG"] = step, extracted["FLAG"] | measured.flag
+    for n in range(steps):
+        table[f"I{n}"], table[f"VARI{n}"] = growth.intensity[n], growth.variance[n]
+        table[f"BG{n}"] = growth.background[n]
+    table["IPR"], table["VARIPR"] = measured.volume, measured.volume_variance
+    table["BGINT"], table["VARBGINT"], table["NBGINT"] = intercalated
+    return table
+
+
+def _friedel(table, column, lattice):
+    radius = np.hypot(table["XDET"] - lattice.origin[0], table["YDET"] - lattice.origin[1])
+    miller = np.column_stack([table["H"], table["K"]])
+    return FriedelControl.of(miller, table[column], table[f"VAR{column}"], radius)
+
+
+def _with_models(table, box_sums, profile_fits):
+    """A copy of the table with the errors of box sums and profile fits by their error models, where these are known."""
+    table, pairs = table.copy(), friedel_pairs(np.column_stack([table["H"], table["K"]]))
+    models = {name: box_sums.model for name in ["I", *(f"I{n}" for n in range(grow_steps(table.dtype.names) + 1))]} | {"IPR": profile_fits.model}
+    for column, model in models.items():
+        if np.isfinite(model.sdfac):
+            expected = table[column].copy()
+            expected[pairs] = table[column][pairs].mean(axis=1, keepdims=True)
+            table[f"VAR{column}"] = model.apply(table[f"VAR{column}"], expected)
+    return table

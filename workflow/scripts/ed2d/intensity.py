@@ -15,7 +15,7 @@ from .zingers import spikes
 
 CHUNK = 256  # boxes
 LARGEST_MASKED = 0.05  # share of the expected spot in the smallest inner square
-LARGEST_SATURATED = 0.7  # the same, masked pixels counted in; the wings tell the rest
+LARGEST_SATURATED = 0.9  # the same, masked pixels counted in; the wings tell the rest
 REASONS = {
     "OffImage": "the inner square reaches beyond the edge of the image",
     "Masked": "too much of the expected spot lies on masked or non-finite pixels",

@@ -18,6 +18,7 @@ NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}*?\"'$`]+")  # what Snakem
 PERIODIC = re.compile(r"(.+?)\1{18}$")  # Snakemake takes such an end for a runaway wildcard
 STAMPS = ("image", "mask file")
 RESULTS = ("_ext.mtz", "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif")
+RESIDUALS = ("tmp_integrate3.tif",)  # where they are asked for
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class ImageDirectory:
         for path in filter(None, (self.image, self.mask)):
             if not os.access(path, os.R_OK):
                 raise InputError(path, "cannot be read", "restore the file, or the permission to read it")
-        for path in self.results(*RESULTS):
+        for path in self.results(*RESULTS, *RESIDUALS):
             if path.exists() and not os.access(path, os.W_OK):
                 raise InputError(path, "is write-protected", "make it writable or remove it")
 

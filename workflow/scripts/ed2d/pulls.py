@@ -18,13 +18,13 @@ def pulls(value, variance, truth=0.0):
 
 @dataclass(frozen=True)
 class Summary:
-    """number of finite pulls; mean and its standard error, without outliers; robust width and its error; outliers."""
+    """Number of finite pulls, their mean without outliers, their robust width, standard errors, and the outliers."""
 
     number: int
     mean: float
-    mean_error: float
+    mean_sigma: float
     width: float
-    width_error: float
+    width_sigma: float
     outliers: int
 
     @staticmethod
@@ -39,13 +39,10 @@ class Summary:
         mean, outliers = float(np.mean(values[near])), int(np.count_nonzero(~near))
         return Summary(len(values), mean, float(width / root), float(width), float(WIDTH_ERROR * width / root), outliers)
 
-    def items(self):
-        """As items of info.xml."""
-        return {
-            "Number": self.number,
-            "Mean": self.mean,
-            "MeanSigma": self.mean_error,
-            "Width": self.width,
-            "WidthSigma": self.width_error,
-            "Outliers": self.outliers,
-        }
+    def mean_differs(self, least, certain):
+        """True where the mean is not 0: farther than `least` and than `certain` standard errors."""
+        return abs(self.mean) > max(least, certain * self.mean_sigma)
+
+    def width_differs(self, least, certain):
+        """True where the width is not 1: farther than `least` and than `certain` standard errors."""
+        return abs(self.width - 1) > max(least, certain * self.width_sigma)
