@@ -15,7 +15,8 @@ class Boxes:
     centre (n, 2): pixel (x0, y0); values (n, side^2): counts in the number type of the image, 0 where not usable;
     usable (n, side^2): bool; outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable; what touches
     a saturated pixel counts as such;
-    curvature (n, 3): second derivatives xx, xy, yy of the background, known beforehand, counts/px^2.
+    curvature (n, 3): second derivatives xx, xy, yy of the background, known beforehand, counts/px^2; surroundings
+    (n, side^2), or (n, 1) where there are none: counts of neighbouring spots, known beforehand.
     """
 
     half: int
@@ -27,6 +28,7 @@ class Boxes:
     saturated: np.ndarray
     zinger: np.ndarray
     curvature: np.ndarray
+    surroundings: np.ndarray
 
     def __len__(self):
         return len(self.centre)
@@ -56,10 +58,11 @@ class Boxes:
         return replace(self, curvature=curvature)
 
     def flat(self):
-        """The boxes less the curvature of the background: values less d^T H d / 2 at a distance d from the middle."""
+        """The boxes less the neighbours and the curvature, d^T H d / 2 at a distance d from the middle."""
         dx, dy = grid(self.half)
-        bent = self.curvature @ np.stack([0.5 * dx * dx, dx * dy, 0.5 * dy * dy])
-        return replace(self, values=np.where(self.usable, self.values - bent, 0.0), curvature=0 * self.curvature)
+        known = self.curvature @ np.stack([0.5 * dx * dx, dx * dy, 0.5 * dy * dy]) + self.surroundings
+        nothing = {"curvature": 0 * self.curvature, "surroundings": np.zeros((len(self), 1))}
+        return replace(self, values=np.where(self.usable, self.values - known, 0.0), **nothing)
 
     @property
     def side(self):
@@ -101,9 +104,8 @@ def cut(image, centre, half):
     saturated = _with_neighbours(saturated, 2 * half + 1) & ~(outside | ignored)
     usable = ~(outside | ignored | saturated)
     data[~usable] = 0
-    return Boxes(
-        half, centre, data, usable, outside, ignored, saturated, np.zeros_like(usable), np.zeros((len(centre), 3))
-    )
+    none = {"curvature": np.zeros((len(centre), 3)), "surroundings": np.zeros((len(centre), 1))}
+    return Boxes(half, centre, data, usable, outside, ignored, saturated, np.zeros_like(usable), **none)
 
 
 def _with_neighbours(saturated, side):

@@ -103,7 +103,7 @@ def _settle(image, lattice, noise, parameters):
     default = profile.default(lattice.origin, image.shape, parameters.expected_width, parameters.half)
     measured = measure(image, _predicted(image, lattice, parameters), lattice, default, noise, parameters)
     extraction = _refined(measured, lattice, default)
-    measured = measured.bent(lattice)
+    measured = measured.bent(lattice).apart(lattice, extraction.profile)
     for _ in range(MOST_ROUNDS):
         lattice, learned = extraction.lattice, extraction.profile
         miller = _predicted(image, lattice, parameters)

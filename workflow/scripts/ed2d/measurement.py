@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import gaussian
-from .boxes import Boxes, away_from_neighbours, cut, nearest_pixels
+from .boxes import Boxes, away_from_neighbours, cut, grid, nearest_pixels
 from .curvature import curvature
+from .neighbours import REACH
 from .noise import Noise
 from .spots import Spots, fit_free, fit_held
 from .zingers import spikes
@@ -74,6 +75,31 @@ class Measurement:
         stale[rows] = np.nan
         free = self.free.replaced(rows, Spots.missing(len(rows)))
         return replace(self, boxes=replace(self.boxes, curvature=bending), positions=stale, free=free)
+
+
+    def apart(self, lattice, profile):
+        """The measurement with what its fits put into the boxes of others, without all fits; itself where nothing is.
+
+        Spots that are farther apart than a box and REACH widths do not reach each other.
+        """
+        shapes = profile.shape_at(self.positions)
+        if lattice.spacing > self.boxes.half + REACH * np.max(gaussian.widths(shapes)[0]):
+            return self
+        volumes = np.where(np.isfinite(self.free.fits.volume), self.free.fits.volume, self.held.fits.volume)
+        offsets = self.positions - self.boxes.centre
+        own = np.maximum(np.nan_to_num(volumes), 0)[:, None] * gaussian.unit_volume(self.boxes.half, offsets, shapes)
+        boxes = replace(self.boxes, surroundings=_overlaid(self.boxes, own) - own)
+        none = Spots.missing(len(self.miller))
+        return replace(self, boxes=boxes, positions=np.full_like(self.positions, np.nan), held=none, free=none)
+
+
+def _overlaid(boxes, pixels):
+    """Sums (n, side^2) over all boxes of their pixels (n, side^2), at the places where they overlap."""
+    columns, rows = (boxes.centre[:, [axis]] + offset for axis, offset in enumerate(grid(boxes.half)))
+    columns, rows = columns - columns.min(), rows - rows.min()
+    canvas = np.zeros((rows.max() + 1, columns.max() + 1))
+    np.add.at(canvas, (rows, columns), pixels)
+    return canvas[rows, columns]
 
 
 def _rows_of(wanted, known):

@@ -7,7 +7,7 @@ import numpy as np
 from . import gaussian
 from .boxes import grid
 
-REACH = 3.5  # widths; beyond them a Gaussian has 0.2 % of its volume
+REACH = 4.5  # widths; beyond them a Gaussian has 4e-5 of its volume
 CLOSE = 1.5  # reaches between two spots; nearer ones are told apart only by a common fit
 
 
