@@ -82,11 +82,12 @@ class Measurement:
 
         Spots that are farther apart than a box and REACH widths do not reach each other.
         """
-        shapes = profile.shape_at(self.positions)
+        positions = lattice.position(self.miller)
+        shapes = profile.shape_at(positions)
         if lattice.spacing > self.boxes.half + REACH * np.max(gaussian.widths(shapes)[0]):
             return self
         volumes = np.where(np.isfinite(self.free.fits.volume), self.free.fits.volume, self.held.fits.volume)
-        offsets = self.positions - self.boxes.centre
+        offsets = positions - self.boxes.centre
         own = np.maximum(np.nan_to_num(volumes), 0)[:, None] * gaussian.unit_volume(self.boxes.half, offsets, shapes)
         boxes = replace(self.boxes, surroundings=_overlaid(self.boxes, own) - own)
         none = Spots.missing(len(self.miller))

@@ -24,7 +24,8 @@ DIGITS = 6  # after the point, of the coefficients: reflection files hold them a
 class Profile:
     """Logarithmic widths (g, u, v) as functions of the place about the origin in units of `scale`.
 
-    coefficients: of the functions `_terms` for g, then for u, then for v; narrowest, widest: bounds of the widths, px.
+    coefficients: of the functions `_terms` for g, then for u, then for v; reach: largest distance of a spot that taught
+    it, beyond which nothing changes; narrowest, widest: bounds of the widths, px.
     scatter: relative rms of the spots' widths about it, beyond their errors; error: its own, at the spots that taught
     it; spots: how many did; straying: rms of a coordinate of their centres about the lattice, beyond its error, px.
     """
@@ -32,6 +33,7 @@ class Profile:
     origin: tuple[float, float]
     scale: float
     coefficients: tuple[float, ...]
+    reach: float
     narrowest: float
     widest: float
     scatter: float
@@ -47,7 +49,9 @@ class Profile:
     def shape_at(self, positions):
         """Shapes (n, 3): p, r, s of the Gaussian at positions (n, 2), px."""
         coefficients = np.reshape(self.coefficients, (3, -1))
-        terms, _ = _terms((np.asarray(positions, float) - self.origin) / self.scale)
+        place = (np.asarray(positions, float) - self.origin) / self.scale
+        place = place * np.minimum(1, self.reach / np.maximum(np.linalg.norm(place, axis=1), 1e-300))[:, None]
+        terms, _ = _terms(place)
         return shape_from_log_widths(self._bounded(terms[:, : coefficients.shape[1]] @ coefficients.T))
 
     def _bounded(self, logs):
@@ -78,7 +82,7 @@ def default(origin, image_shape, width, half):
     """The profile before anything is learned: round spots of `width` px everywhere, without scatter or error."""
     bounds = {"narrowest": NARROWEST, "widest": float(max(WIDEST * half, 2 * NARROWEST))}
     logs = (round(float(np.log(max(width, NARROWEST))), DIGITS), 0.0, 0.0)
-    return Profile(origin, max(image_shape) / 2, logs, **bounds, scatter=0.0, error=0.0, spots=0, straying=0.0)
+    return Profile(origin, max(image_shape) / 2, logs, reach=0.0, **bounds, scatter=0.0, error=0.0, spots=0, straying=0.0)
 
 
 def learn(positions, fits, significance, *, default):
@@ -94,7 +98,8 @@ def learn(positions, fits, significance, *, default):
     if len(chosen) < FEWEST_SPOTS:
         return default
     fits, error2 = fits[chosen], _squared_errors(fits[chosen], significance[chosen])
-    terms, degree = _terms((positions[chosen] - default.origin) / default.scale)
+    place = (positions[chosen] - default.origin) / default.scale
+    terms, degree = _terms(place)
     logs, scatter2, robust = log_widths(fits.shape), START_SCATTER**2, np.ones(len(chosen))
     members = degree == np.arange(DEGREE + 1)[:, None]
     variation = np.full((3, DEGREE + 1), START_VARIATION**2)
@@ -117,6 +122,7 @@ def learn(positions, fits, significance, *, default):
     return replace(
         default,
         coefficients=tuple(round(float(value), DIGITS) for value in coefficients.ravel()),
+        reach=round(float(np.max(np.linalg.norm(place, axis=1))), DIGITS),
         scatter=scatter2**0.5,
         error=float(np.average(own, weights=weight) ** 0.5) if weight.any() else 0.0,
         spots=len(chosen),

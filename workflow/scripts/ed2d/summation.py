@@ -9,7 +9,7 @@ from .boxes import grid
 
 FEWEST_RIM_PIXELS = 10
 SIGNIFICANT = 3.0  # standard deviations of the loss
-LOSS_OF_NO_ACCOUNT = 0.001  # share of the intensity that is not worth the noise of a larger box
+LOSS_OF_NO_ACCOUNT = 0.003  # share of the intensity that is not worth the noise of a larger box
 STRONG = 20.0  # I/sigma of the spots that choose the size of the box
 
 
