@@ -10,6 +10,8 @@ from .boxes import grid
 FEWEST_RIM_PIXELS = 10
 SIGNIFICANT = 3.0  # standard deviations of the loss
 LOSS_OF_NO_ACCOUNT = 0.003  # share of the intensity that is not worth the noise of a larger box
+WIDTH_OVER_DEVIATION = 1.4826  # width of a normal distribution over its median absolute deviation
+MEDIAN_OVER_MEAN = 1.2533  # standard deviation of the median over that of the mean of normal variables
 STRONG = 20.0  # I/sigma of the spots that choose the size of the box
 
 
@@ -108,9 +110,11 @@ def _without(form, fits, unknowns):
 def choose_step(growth, usable):
     """The smallest N beyond which growth adds nothing significant, and the growth curve that says so.
 
-    Decided once for an image from the strong spots among the usable ones (n,), N = 0..largest: D_N = sum (I_largest -
-    I_N) / sum I_largest with its standard deviation; N is the first with D_N below
-    SIGNIFICANT standard deviations or below LOSS_OF_NO_ACCOUNT. Returns N, D (steps,), sigma_D (steps,), number of strong spots. Without these N = 0.
+    Decided once for an image from the strong spots among the usable ones (n,), N = 0..largest. D_N is the median of
+    their relative losses (I_largest - I_N) / I_largest, which a few spots on odd backgrounds do not move; its standard
+    deviation is that of the median of as many normal variables with the width of the losses, or with their expected
+    width if this is larger. N is the first with D_N below SIGNIFICANT standard deviations or below LOSS_OF_NO_ACCOUNT.
+    Returns N, D (steps,), sigma_D (steps,), number of strong spots. Without these N = 0.
     """
     series, covariance = growth.intensity, growth.covariance
     known = usable & np.all(np.isfinite(series), axis=0)
@@ -118,10 +122,12 @@ def choose_step(growth, usable):
     if not len(strong):
         nothing = np.full(len(series), np.nan)
         return 0, nothing, nothing, 0
-    series, covariance = series[:, strong], covariance[:, :, strong]
-    total = series[-1].sum()
-    loss = (series[-1] - series).sum(axis=1) / total
-    difference = np.einsum("iin->in", covariance) + covariance[-1, -1] - 2 * covariance[:, -1]
-    sigma = np.sqrt(np.maximum(difference, 0).sum(axis=1)) / total
+    last, covariance = series[-1, strong], covariance[:, :, strong]
+    losses = 1 - series[:, strong] / last
+    loss = np.median(losses, axis=1)
+    variance = np.einsum("iin->in", covariance) + covariance[-1, -1] - 2 * covariance[:, -1]
+    expected = np.median(np.sqrt(np.maximum(variance, 0)) / last, axis=1)
+    width = WIDTH_OVER_DEVIATION * np.median(np.abs(losses - loss[:, None]), axis=1)
+    sigma = MEDIAN_OVER_MEAN * np.maximum(width, expected) / len(strong) ** 0.5
     settled = loss <= np.maximum(SIGNIFICANT * sigma, LOSS_OF_NO_ACCOUNT)
     return int(np.argmax(settled)), loss, sigma, len(strong)
