@@ -141,6 +141,7 @@ def _results(extraction, verified):
             "Offset": noise.offset,
             "ProfileSpots": extraction.profile.spots,
             "ProfileScatter": extraction.profile.scatter,
+            "ProfileError": extraction.profile.error,
             "BackgroundRChi2": extraction.background_rchi2,
             "Flags": {name: int(np.sum(flag & entry.bit != 0)) for name, entry in flags.REGISTRY.items()},
         },

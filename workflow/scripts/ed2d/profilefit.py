@@ -7,6 +7,7 @@ import numpy as np
 from . import gaussian
 from .boxes import Boxes, grid
 from .normalequations import inverse
+from .pointspread import undone, widened
 from .spots import CLEANINGS, model_variance
 from .zingers import zingers
 
@@ -19,8 +20,9 @@ class ProfileFits:
     """Fits to n boxes of k profiles: the spot's own of volume 1, a plane of three terms, and the neighbours'.
 
     boxes: freed of zingers; profiles (n, k, side^2); forms (n, k, side^2): coefficients of the pixels in each unknown;
-    unknowns (n, k): volume, constant, slopes, volumes of the neighbours; variance (n, side^2): of the pixels, by the
-    model, 0 where not usable; broadening (n, side^2): change of the own profile with the logarithm of its width.
+    unknowns (n, k): volume, constant, slopes, volumes of the neighbours; variance (n, side^2): of pixels in large sums,
+    by the model; correlation: of the noise; broadening (n, side^2): change of the own profile with the logarithm of its
+    width.
     """
 
     boxes: Boxes
@@ -28,6 +30,7 @@ class ProfileFits:
     forms: np.ndarray
     unknowns: np.ndarray
     variance: np.ndarray
+    correlation: float
     broadening: np.ndarray
 
     @property
@@ -43,8 +46,7 @@ class ProfileFits:
     @property
     def residual(self):
         """Counts less model over their standard deviation (n, side^2), 0 where not usable."""
-        left = np.where(self.boxes.usable, self.boxes.values - self.model, 0.0)
-        return left / np.sqrt(np.where(self.boxes.usable, self.variance, 1.0))
+        return np.where(self.boxes.usable, self.boxes.values - self.model, 0.0) / np.sqrt(self.variance)
 
     @property
     def slope(self):
@@ -63,7 +65,11 @@ class ProfileFits:
 
     def covariance(self, left, right):
         """Covariances (n,) of two linear forms (n, side^2) of the pixels, from the noise of these alone."""
-        return np.einsum("np,np,np->n", left, right, self.variance)
+        variance = self.variance
+        if self.correlation > 1:
+            left, right = (undone(form, self.correlation) for form in (left, right))
+            variance = widened(variance)
+        return np.einsum("np,np,np->n", left, right, variance)
 
 
 def fit_profiles(boxes, noise, centre, shape, neighbours):
@@ -79,11 +85,10 @@ def fit_profiles(boxes, noise, centre, shape, neighbours):
     )
     boxes = boxes.restricted(neighbours.apart)
     unknowns, boxes = _cleaned(boxes, profiles, noise)
-    variance = np.where(boxes.usable, model_variance(boxes, noise, *_parts(unknowns, profiles)), 0.0)
-    weights = np.divide(1, variance, out=np.zeros_like(variance), where=boxes.usable)
-    forms = _forms(profiles, weights)
+    variance = model_variance(boxes, noise, *_parts(unknowns, profiles))
+    forms = _forms(profiles, boxes.usable / variance)
     unknowns = np.einsum("nkp,np->nk", forms, boxes.values)
-    return ProfileFits(boxes, profiles, forms, unknowns, variance, _broadening(own, shape))
+    return ProfileFits(boxes, profiles, forms, unknowns, variance, noise.correlation, _broadening(own, shape))
 
 
 def _forms(profiles, weights):
