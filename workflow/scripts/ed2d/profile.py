@@ -16,6 +16,7 @@ START_SCATTER, LEAST_SCATTER = 0.02, 0.001  # of the width: scatter of the spots
 START_VARIATION = 0.1  # of the width: coefficients before anything is known
 WIDE_OPEN = 10.0  # of the logarithm of the width: the prior of its mean
 TUKEY = 8.0  # standard deviations at which the biweight of a spot becomes zero
+CONSISTENT = 0.93668  # variance of three normal variables that the biweight leaves: mean of w x^2 over that of w
 ITERATIONS = 12
 DIGITS = 6  # after the point, of the coefficients: reflection files hold them as text
 
@@ -114,7 +115,7 @@ def learn(positions, fits, significance, *, default):
             return default
         importance = robust[:, None] / (error2 + scatter2) ** 2
         taken_up = np.sum(covariance * _normal(terms, importance))
-        scatter2 = (np.sum(importance * (square - error2)) + taken_up) / np.sum(importance)
+        scatter2 = (np.sum(importance * (square / CONSISTENT - error2)) + taken_up) / np.sum(importance)
         scatter2 = max(float(scatter2), LEAST_SCATTER**2)
         second = coefficients**2 + np.einsum("itt->it", covariance)
         variation[:, 1:] = ((second @ members.T) / members.sum(axis=1))[:, 1:]
