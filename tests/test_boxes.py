@@ -1,9 +1,10 @@
 """Boxes cut out of an image: the right pixels, and why a pixel is not usable."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ed2d.boxes import Boxes, away_from_neighbours, chunks, cut, grid, nearest_pixels
 from ed2d.lattice import Lattice, predict
@@ -57,6 +58,41 @@ def test_reasons_are_exclusive_and_complete():
     assert np.all(parts.sum(axis=0) == 1) and np.all(parts.any(axis=(1, 2)))
     assert np.all(boxes.values[~boxes.usable] == 0) and np.isfinite(boxes.values).all()
     assert (image.ignored & image.saturated).any()
+
+
+@pytest.mark.parametrize("half", [0, 1, 4])
+def test_what_touches_a_saturated_pixel(half):
+    """Saturated: the pixels with a saturated one that is not ignored among their eight neighbours, or themselves.
+
+    Found by dilation of the whole image: what lies beyond the box counts, whatever box looks at the pixel.
+    """
+    random = np.random.default_rng(17)
+    image = image_of(
+        random.normal(10, 1, SHAPE), ignored=random.random(SHAPE) < 0.2, saturated=random.random(SHAPE) < 0.03
+    )
+    touched = ndimage.binary_dilation(image.saturated & ~image.ignored, np.ones((3, 3))) & ~image.ignored
+    x, y = np.meshgrid(np.arange(-2, SHAPE[1] + 2), np.arange(-2, SHAPE[0] + 2))
+    centre = np.column_stack([x.ravel(), y.ravel()])
+    boxes = cut(image, centre, half)
+    padded = np.pad(touched, half + 2)
+    for n, (cx, cy) in enumerate(centre):
+        region = padded[cy + 2 : cy + 2 * half + 3, cx + 2 : cx + 2 * half + 3]
+        np.testing.assert_array_equal(boxes.saturated[n], region.ravel())
+    np.testing.assert_array_equal(boxes.usable, ~(boxes.outside | boxes.ignored | boxes.saturated))
+    assert touched.sum() > 2 * image.saturated.sum() and (image.ignored & image.saturated).any()
+
+
+def test_what_ignored_pixels_hold_does_not_matter():
+    """Masked pixels may be saturated or not: the boxes are the same to the last bit."""
+    random = np.random.default_rng(18)
+    data, ignored = random.normal(10, 1, SHAPE), random.random(SHAPE) < 0.2
+    centre = np.column_stack([random.integers(-4, 45, 40), random.integers(-4, 27, 40)])
+    first = cut(image_of(data, ignored=ignored), centre, 3)
+    assert not first.saturated.any()
+    for value, saturated in ((np.inf, True), (65535.0, True), (np.nan, False), (-1e300, False)):
+        image = image_of(np.where(ignored, value, data), ignored=ignored, saturated=ignored & saturated)
+        for name, array in columns(cut(image, centre, 3)).items():
+            np.testing.assert_array_equal(array, getattr(first, name))
 
 
 def test_rows_of_boxes(numbered):
@@ -199,7 +235,8 @@ def test_flat_boxes_have_lost_a_paraboloid():
         [[np.array([x, y]) @ [[a, b], [b, c]] @ [x, y] / 2 for x, y in zip(dx, dy, strict=True)] for a, b, c in bend]
     )
     usable = random.random(bowl.shape) < 0.8
-    boxes = replace(boxes_of(plane + bowl, usable=usable), curvature=bend)
+    boxes = boxes_of(plane + bowl, usable=usable).bent(bend)
+    np.testing.assert_array_equal(boxes.curvature, bend)
     flat = boxes.flat()
     np.testing.assert_allclose(flat.values, np.where(usable, plane, 0), atol=1e-12)
     assert not flat.curvature.any() and np.array_equal(flat.usable, usable)

@@ -92,34 +92,31 @@ def nearest_pixels(positions):
 def cut(image, centre, half):
     """Boxes of half-size `half` round the pixels `centre` (n, 2); pixels beyond the edge are not usable."""
     centre = np.asarray(centre)
-    outside, ignored, saturated, data = (
+    outside, ignored, data = (
         _windows(array, centre, half, beyond)
-        for array, beyond in (
-            (np.broadcast_to(False, image.shape), True),
-            (image.ignored, False),
-            (image.saturated, False),
-            (image.data, 0),
-        )
+        for array, beyond in ((np.broadcast_to(False, image.shape), True), (image.ignored, False), (image.data, 0))
     )
-    saturated = _with_neighbours(saturated, 2 * half + 1) & ~(outside | ignored)
+    saturated = _touched(image, centre, half) & ~(outside | ignored)
     usable = ~(outside | ignored | saturated)
     data[~usable] = 0
     none = {"curvature": np.zeros((len(centre), 3)), "surroundings": np.zeros((len(centre), 1))}
     return Boxes(half, centre, data, usable, outside, ignored, saturated, np.zeros_like(usable), **none)
 
 
-def _with_neighbours(saturated, side):
-    """Pixels (n, side^2) that are saturated or touch one that is.
+def _touched(image, centre, half):
+    """Pixels (n, side^2) of boxes that are saturated and not ignored, or touch such a pixel, also one beyond the box.
 
     A pixel beside it is not saturated only where noise has made it low: sums of such pixels would be too small.
     """
-    rows = np.flatnonzero(saturated.any(axis=1))
-    grown = np.zeros((len(rows), side + 2, side + 2), bool)
-    grown[:, 1:-1, 1:-1] = saturated[rows].reshape(-1, side, side)
-    grown[:, 1:-1] |= grown[:, :-2] | grown[:, 2:]
-    grown[:, :, 1:-1] |= grown[:, :, :-2] | grown[:, :, 2:]
-    saturated[rows] = grown[:, 1:-1, 1:-1].reshape(len(rows), side**2)
-    return saturated
+    wider = half + 1
+    saturated, ignored = (_windows(array, centre, wider, False) for array in (image.saturated, image.ignored))
+    grown = (saturated & ~ignored).reshape(-1, 2 * wider + 1, 2 * wider + 1)
+    touched = grown[:, 1:-1, 1:-1].copy()
+    rows = np.flatnonzero(grown.any(axis=(1, 2)))
+    grown = grown[rows]
+    grown = grown[:, :-2] | grown[:, 1:-1] | grown[:, 2:]
+    touched[rows] = grown[:, :, :-2] | grown[:, :, 1:-1] | grown[:, :, 2:]
+    return touched.reshape(len(centre), (2 * half + 1) ** 2)
 
 
 def _windows(array, centre, half, beyond):
