@@ -13,8 +13,8 @@ from patterns import KINDS, TINY, best_fit, clean_spots, draw
 from population import bound
 
 from ed2d.extraction import extract_image
-from ed2d.integration import integrate_image
 from ed2d.friedel import r_friedel
+from ed2d.integration import integrate_image
 from ed2d.pulls import pulls
 from ed2d.simulate import disturbed
 

@@ -47,7 +47,9 @@ def boxes_of(values, *, usable=True):
     usable = np.broadcast_to(np.asarray(usable, bool), values.shape).copy()
     none = np.zeros_like(usable)
     centre, flat = np.zeros((len(values), 2), np.int64), np.zeros((len(values), 3))
-    return Boxes(half, centre, np.where(usable, values, 0.0), usable, none, ~usable, none, none, flat, np.zeros((len(values), 1)))
+    return Boxes(
+        half, centre, np.where(usable, values, 0.0), usable, none, ~usable, none, none, flat, np.zeros((len(values), 1))
+    )
 
 
 def drawn(half, spots):

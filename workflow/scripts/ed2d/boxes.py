@@ -13,8 +13,8 @@ class Boxes:
     """n boxes of side 2 half + 1, flattened row by row.
 
     centre (n, 2): pixel (x0, y0); values (n, side^2): counts in the number type of the image, 0 where not usable;
-    usable (n, side^2): bool; outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable; what touches
-    a saturated pixel counts as such;
+    usable (n, side^2): bool; outside, ignored, saturated, zinger (n, side^2): why a pixel is not usable, saturated
+    also where it touches such a pixel;
     curvature (n, 3): second derivatives xx, xy, yy of the background, known beforehand, counts/px^2; surroundings
     (n, side^2), or (n, 1) where there are none: counts of neighbouring spots, known beforehand.
     """
@@ -92,31 +92,20 @@ def nearest_pixels(positions):
 def cut(image, centre, half):
     """Boxes of half-size `half` round the pixels `centre` (n, 2); pixels beyond the edge are not usable."""
     centre = np.asarray(centre)
-    outside, ignored, data = (
+    outside, ignored, saturated, data = (
         _windows(array, centre, half, beyond)
-        for array, beyond in ((np.broadcast_to(False, image.shape), True), (image.ignored, False), (image.data, 0))
+        for array, beyond in (
+            (np.broadcast_to(False, image.shape), True),
+            (image.ignored, False),
+            (image.overloaded, False),
+            (image.data, 0),
+        )
     )
-    saturated = _touched(image, centre, half) & ~(outside | ignored)
+    saturated &= ~ignored
     usable = ~(outside | ignored | saturated)
     data[~usable] = 0
     none = {"curvature": np.zeros((len(centre), 3)), "surroundings": np.zeros((len(centre), 1))}
     return Boxes(half, centre, data, usable, outside, ignored, saturated, np.zeros_like(usable), **none)
-
-
-def _touched(image, centre, half):
-    """Pixels (n, side^2) of boxes that are saturated and not ignored, or touch such a pixel, also one beyond the box.
-
-    A pixel beside it is not saturated only where noise has made it low: sums of such pixels would be too small.
-    """
-    wider = half + 1
-    saturated, ignored = (_windows(array, centre, wider, False) for array in (image.saturated, image.ignored))
-    grown = (saturated & ~ignored).reshape(-1, 2 * wider + 1, 2 * wider + 1)
-    touched = grown[:, 1:-1, 1:-1].copy()
-    rows = np.flatnonzero(grown.any(axis=(1, 2)))
-    grown = grown[rows]
-    grown = grown[:, :-2] | grown[:, 1:-1] | grown[:, 2:]
-    touched[rows] = grown[:, :, :-2] | grown[:, :, 1:-1] | grown[:, :, 2:]
-    return touched.reshape(len(centre), (2 * half + 1) ** 2)
 
 
 def _windows(array, centre, half, beyond):

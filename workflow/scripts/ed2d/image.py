@@ -5,6 +5,7 @@ import math
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,22 @@ class Image:
     saturated: np.ndarray
     pages: int = 1
 
+    @cached_property
+    def overloaded(self):
+        """Saturated pixels that are not ignored, and all that touch one, bool (rows, columns).
+
+        A pixel beside it is not saturated only where noise has made it low: sums of such pixels would be too small.
+        """
+        touched = np.zeros(np.array(self.shape) + 2, bool)
+        rows, columns = np.nonzero(self.saturated & ~self.ignored)
+        for down, across in np.ndindex(3, 3):
+            touched[rows + down, columns + across] = True
+        return touched[1:-1, 1:-1]
+
     @property
     def usable(self):
-        """Pixels that are neither ignored nor saturated, bool (rows, columns)."""
-        return ~(self.ignored | self.saturated)
+        """Pixels that are neither ignored nor overloaded, bool (rows, columns)."""
+        return ~(self.ignored | self.overloaded)
 
     @property
     def shape(self):

@@ -38,7 +38,10 @@ def integrate(*, name, image, mask, info, project, config, reflections, output, 
         counts = ", ".join(f"{REASONS[reason]}: {rows.sum()}" for reason, rows in rejected.items())
         raise InputError(image, f"no point can be integrated ({counts})", "check mask, BoxSize and lattice")
     _check(integration, inputs)
-    pictures = [(raw, integration.measured.raw, "counts"), (corrected, integration.corrected, "less background, counts")]
+    pictures = [
+        (raw, integration.measured.raw, "counts"),
+        (corrected, integration.corrected, "less background, counts"),
+    ]
     if residuals:
         pictures.append((residuals, integration.measured.residual, "less fit, standard deviations"))
     for path, pixels, what in pictures:
@@ -58,7 +61,10 @@ def _check(integration, inputs):
         if pulls.width_differs(FAR_FROM_1, CERTAIN):
             said = "%s: %s between the lattice points, where nothing is, scatter %.2f times as much as their errors say"
             log.warning(said, path, what, pulls.width)
-    for what, pulls in (("fitted", integration.backgrounds.plane), ("intercalated", integration.backgrounds.intercalated)):
+    for what, pulls in (
+        ("fitted", integration.backgrounds.plane),
+        ("intercalated", integration.backgrounds.intercalated),
+    ):
         if pulls.mean_differs(FAR_BACKGROUND, CERTAIN) or pulls.width_differs(FAR_BACKGROUND, CERTAIN):
             said = "%s: rim and %s background differ by %.1f +- %.1f standard deviations: is the background no plane?"
             log.warning(said, path, what, pulls.mean, pulls.width)
@@ -139,11 +145,14 @@ def _summary(name, integration):
         pairs, model = control.all, control.model
         log.info("%s: Friedel mates differ by %.2f +- %.2f of their errors", what, pairs.scatter, pairs.scatter_sigma)
         suggested = (model.sdfac, model.sdfac_sigma, model.sdadd, model.sdadd_sigma)
-        log.info("%s: suggested: sigma'^2 = K^2 (sigma^2 + (g I)^2), K = %.3f +- %.3f, g = %.3g +- %.2g", what, *suggested)
+        log.info(
+            "%s: suggested: sigma'^2 = K^2 (sigma^2 + (g I)^2), K = %.3f +- %.3f, g = %.3g +- %.2g", what, *suggested
+        )
     table, null, pairs = integration.table, integration.null_control, integration.box_sums.all
+    significance = np.mean(table["I"] / np.sqrt(table["VARI"]))
     return (
         f"{name}: integrate: {len(integration.extracted)} spots, {len(table)} integrated, N = {integration.step}, "
-        f"mean I/sigma {np.mean(table['I'] / np.sqrt(table['VARI'])):.1f}, R_Friedel {pairs.r_friedel:.3f} (profile fits "
-        f"{integration.profile_fits.all.r_friedel:.3f}, {pairs.pairs} pairs), null control "
-        f"{null.box_sum.width:.2f} ({null.profile_fit.width:.2f})"
+        f"mean I/sigma {significance:.1f}, R_Friedel {pairs.r_friedel:.3f} ({pairs.pairs} pairs), null control "
+        f"{null.box_sum.width:.2f}; profile fits: R_Friedel {integration.profile_fits.all.r_friedel:.3f}, "
+        f"null control {null.profile_fit.width:.2f}"
     )

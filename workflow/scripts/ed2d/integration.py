@@ -14,7 +14,6 @@ from .placement import expected_places
 from .summation import choose_step
 from .table import empty_table, grow_steps, integrate_dtype
 
-
 STRONG = 20.0  # I/sigma of the box sums that profile fits are compared with
 
 
@@ -118,7 +117,9 @@ def _friedel(table, column, lattice):
 def _with_models(table, box_sums, profile_fits):
     """A copy of the table with the errors of box sums and profile fits by their error models, where these are known."""
     table, pairs = table.copy(), friedel_pairs(np.column_stack([table["H"], table["K"]]))
-    models = {name: box_sums.model for name in ["I", *(f"I{n}" for n in range(grow_steps(table.dtype.names) + 1))]} | {"IPR": profile_fits.model}
+    models = {name: box_sums.model for name in ["I", *(f"I{n}" for n in range(grow_steps(table.dtype.names) + 1))]} | {
+        "IPR": profile_fits.model
+    }
     for column, model in models.items():
         if np.isfinite(model.sdfac):
             expected = table[column].copy()

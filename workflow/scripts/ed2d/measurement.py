@@ -76,7 +76,6 @@ class Measurement:
         free = self.free.replaced(rows, Spots.missing(len(rows)))
         return replace(self, boxes=replace(self.boxes, curvature=bending), positions=stale, free=free)
 
-
     def apart(self, lattice, profile):
         """The measurement with what its fits put into the boxes of others, without all fits; itself where nothing is.
 

@@ -83,7 +83,9 @@ def default(origin, image_shape, width, half):
     """The profile before anything is learned: round spots of `width` px everywhere, without scatter or error."""
     bounds = {"narrowest": NARROWEST, "widest": float(max(WIDEST * half, 2 * NARROWEST))}
     logs = (round(float(np.log(max(width, NARROWEST))), DIGITS), 0.0, 0.0)
-    return Profile(origin, max(image_shape) / 2, logs, reach=0.0, **bounds, scatter=0.0, error=0.0, spots=0, straying=0.0)
+    return Profile(
+        origin, max(image_shape) / 2, logs, reach=0.0, **bounds, scatter=0.0, error=0.0, spots=0, straying=0.0
+    )
 
 
 def learn(positions, fits, significance, *, default):

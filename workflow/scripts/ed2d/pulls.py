@@ -10,7 +10,7 @@ WIDTH_ERROR = 0.96  # standard error of their half distance for one deviate (Ken
 
 
 def pulls(value, variance, truth=0.0):
-    """(value - truth) / sigma, of mean 0 and width 1 where the sigmas are right; NaN where the variance is 0 or less."""
+    """(value - truth) / sigma, of mean 0 and width 1 where the sigmas are right; NaN for a variance of 0 or less."""
     variance = np.asarray(variance, float)
     sigma = np.sqrt(np.where(variance > 0, variance, np.nan))
     return (np.asarray(value, float) - np.asarray(truth, float)) / sigma
@@ -37,7 +37,9 @@ class Summary:
         width, root = (high - low) / 2, len(values) ** 0.5
         near = np.abs(values - middle) <= OUTLYING * max(width, 1e-300)
         mean, outliers = float(np.mean(values[near])), int(np.count_nonzero(~near))
-        return Summary(len(values), mean, float(width / root), float(width), float(WIDTH_ERROR * width / root), outliers)
+        return Summary(
+            len(values), mean, float(width / root), float(width), float(WIDTH_ERROR * width / root), outliers
+        )
 
     def mean_differs(self, least, certain):
         """True where the mean is not 0: farther than `least` and than `certain` standard errors."""
