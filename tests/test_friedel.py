@@ -1,4 +1,4 @@
-"""Friedel pairs: found as a dictionary finds them, R by hand, scatter against simulated truth."""
+"""Friedel pairs: found as a dictionary finds them, R by hand, scatter and error model against simulated truth."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from ed2d import friedel
-from ed2d.friedel import agreement, friedel_pairs, measured_pairs, r_friedel
+from ed2d.friedel import agreement, error_model, friedel_pairs, measured_pairs, r_friedel
 
 
 def random_miller(rng, n):
@@ -100,6 +100,12 @@ def simulated(m, population, *, seed):
     return measured_pairs(*reflections(np.random.default_rng(seed), m, population))
 
 
+def models(m, population, *, sets):
+    """sdfac, sdfac_sigma, sdadd, sdadd_sigma and I/sigma at most of many sets, as columns."""
+    found = (error_model(simulated(m, population, seed=[m, seed])) for seed in range(sets))
+    return np.array([(f.sdfac, f.sdfac_sigma, f.sdadd, f.sdadd_sigma, f.isa) for f in found]).T
+
+
 def assert_pulls(pulls, *, bias, width=(0.9, 1.15)):
     """Mean within `bias` of 0, and a width near 1, beside three statistical errors."""
     error = 3 / np.sqrt(len(pulls))
@@ -172,8 +178,95 @@ def test_the_biweight_is_calibrated():
     assert friedel.CHI2_MEDIAN == pytest.approx(stats.chi2.median(1), abs=1e-6)
 
 
+@pytest.mark.parametrize("population", ["mixed", "precise"])
+@pytest.mark.parametrize("m", [50, 250])
+def test_error_model_finds_the_truth(population, m):
+    """Where weak and strong pairs are there, pulls of ln K and g have mean 0 and width 1."""
+    _, true_sdfac, true_sdadd = POPULATIONS[population]
+    sdfac, sdfac_sigma, sdadd, sdadd_sigma, _ = models(m, population, sets=400)
+    assert_pulls(np.log(sdfac / true_sdfac) / (sdfac_sigma / sdfac), bias=0.15)
+    assert_pulls((sdadd - true_sdadd) / sdadd_sigma, bias=0.2)
+
+
+def test_weak_pairs_do_not_tell_g():
+    """They tell K; the standard deviation of g says that it could be anything from 0 to where it would be seen."""
+    sdfac, sdfac_sigma, sdadd, sdadd_sigma, _ = models(250, "weak", sets=400)
+    assert_pulls(np.log(sdfac / 2) / (sdfac_sigma / sdfac), bias=0.15)
+    assert np.median(sdadd_sigma) > 0.1
+    assert np.mean(np.abs(sdadd - 0.05) < 3 * sdadd_sigma) > 0.97
+
+
+def test_strong_pairs_do_not_tell_k():
+    """Its standard deviation is then the prior one, that of g as large; I/sigma at most, 1 / (K g), is right."""
+    sdfac, sdfac_sigma, sdadd, sdadd_sigma, isa = models(50, "strong", sets=400)
+    np.testing.assert_allclose(sdfac, 1, atol=0.1)
+    np.testing.assert_allclose(sdfac_sigma, friedel.PRIOR / 2, atol=0.1)
+    assert np.all(sdadd_sigma > 0.5 * sdadd)
+    assert np.mean(1 / isa) == pytest.approx(0.15, rel=0.03)
+    assert np.std(1 / isa) < 1.25 * 0.15 / np.sqrt(2 * 50)  # normal maximum likelihood has this error without the 1.25
+
+
+def test_no_systematic_error_is_found_where_there_is_none():
+    """g is 0 in half of the sets and within its standard deviation in most others; K is not biased by it."""
+    sdfac, sdfac_sigma, sdadd, sdadd_sigma, isa = models(250, "no systematic error", sets=400)
+    assert 0.3 < np.mean(sdadd == 0) < 0.7 and np.all((isa == np.inf) == (sdadd == 0))
+    assert np.mean(sdadd < 2.5 * sdadd_sigma) > 0.9
+    assert abs(np.median(sdfac) - 1) < 0.3 * np.median(sdfac_sigma)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1])
+def test_gross_errors_do_not_move_the_error_model(share):
+    """With 2 or 10 % of gross errors K and g are those of the other pairs."""
+    rng = np.random.default_rng(11)
+    moved = []
+    for seed in range(100):
+        pairs = simulated(200, "mixed", seed=seed)
+        good = error_model(pairs)
+        spoilt = pairs.intensity.copy()
+        gross = rng.random(200) < share
+        size = 30 * np.sqrt(good.apply(pairs.variance.mean(axis=1), pairs.mean))
+        spoilt[gross, 0] += size[gross] * rng.choice([-1, 1], gross.sum())
+        found = error_model(replace(pairs, intensity=spoilt))
+        left = error_model(
+            replace(pairs, intensity=pairs.intensity[~gross], variance=pairs.variance[~gross], rows=pairs.rows[~gross])
+        )
+        moved.append([(found.sdfac - left.sdfac) / left.sdfac_sigma, (found.sdadd - left.sdadd) / left.sdadd_sigma])
+    assert np.quantile(np.abs(moved), 0.95) < 0.5
+
+
+@pytest.mark.parametrize("m", [0, 1, friedel.FEWEST_PAIRS - 1])
+def test_few_pairs_have_no_error_model(m):
+    """Then K, g and all corrected variances are NaN."""
+    model = error_model(simulated(m, "mixed", seed=1))
+    assert model.pairs == m
+    assert np.isnan([model.sdfac, model.sdfac_sigma, model.sdadd, model.sdadd_sigma, model.isa]).all()
+    assert np.isnan(model.apply(np.ones(2), np.ones(2))).all()
+
+
+@pytest.mark.parametrize(
+    "intensity",
+    [
+        np.zeros((2, 30)),
+        np.ones((2, 30)),
+        -np.arange(60.0).reshape(2, 30),
+        np.array([[1e9], [-1e9]]) * np.ones(30),
+        np.array([[1e9], [0]]) * np.ones(30),
+        1e-150 * np.arange(60.0).reshape(2, 30),
+    ],
+    ids=["nothing", "equal mates", "negative", "opposite mates", "one mate is nothing", "tiny"],
+)
+def test_odd_intensities_give_numbers(intensity):
+    """No warning, no NaN, K above 0 and g not below it, errors above 0."""
+    miller = np.vstack([half_plane(30), -half_plane(30)])
+    pairs = measured_pairs(miller, intensity.ravel(), np.ones(60))
+    model = error_model(pairs)
+    assert np.isfinite([model.sdfac, model.sdfac_sigma, model.sdadd, model.sdadd_sigma]).all()
+    assert model.sdfac > 0 and model.sdadd >= 0 and model.sdfac_sigma > 0 and model.sdadd_sigma > 0
+    assert all(np.isfinite(one.scatter) for one in agreement(pairs, pairs.significance))
+
+
 def test_order_sign_and_scale_do_not_matter():
-    """Permuted rows, swapped mates and another unit of intensity give the same bins."""
+    """Permuted rows, swapped mates and another unit of intensity give the same bins and the same error model."""
     rng = np.random.default_rng(12)
     miller, intensity, variance = reflections(rng, 120, "mixed")
     intensity -= 50  # some are negative
@@ -187,3 +280,23 @@ def test_order_sign_and_scale_do_not_matter():
         np.testing.assert_allclose(np.abs(other.difference), np.abs(unit * pairs.difference))
         for one, same in zip(agreement(pairs, pairs.significance), agreement(other, other.significance), strict=True):
             assert vars(same) == pytest.approx(vars(one), nan_ok=True)
+        assert vars(error_model(other)) == pytest.approx(vars(error_model(pairs)), rel=1e-6)
+
+
+def test_corrected_variances_explain_the_differences():
+    """With the variances of the error model the scatter is 1 for weak, medium and strong pairs."""
+    pairs = simulated(5000, "mixed", seed=3)
+    model = error_model(pairs)
+    corrected = replace(pairs, variance=model.apply(pairs.variance, pairs.mean[:, None]))
+    for one in agreement(corrected, pairs.significance):
+        assert abs(one.scatter - 1) < 4 * one.scatter_sigma + 0.01
+
+
+def test_weights_of_measured_intensities_make_means_too_low():
+    """By 2 (K g)^2, with the corrected variances of strong intensities; with those of their mean they do not."""
+    model = friedel.ErrorModel(sdfac=1.0, sdfac_sigma=0.1, sdadd=0.1, sdadd_sigma=0.01, pairs=99)
+    intensity = np.random.default_rng(4).normal(1, 0.1, 100000)
+    low = np.average(intensity, weights=1 / model.apply(0.0, intensity))
+    right = np.average(intensity, weights=1 / model.apply(np.zeros(100000), intensity.mean()))
+    assert low - 1 == pytest.approx(-2 * 0.1**2, rel=0.2) and right == pytest.approx(1, abs=0.002)
+    assert np.all(model.apply(1.0, np.array([-50.0, 0.0])) == 1)
