@@ -142,6 +142,13 @@ def measured_pairs(miller, intensity, variance):
     return Pairs(rows[known], intensity[known], variance[known])
 
 
+def whole(pairs):
+    """Agreement of all pairs; low and high are their significance; NaN for what too few do not tell."""
+    found = agreement(pairs, pairs.significance, most_bins=1)
+    unknown = float("nan")
+    return found[0] if found else Agreement(unknown, unknown, len(pairs), _r_friedel(pairs.intensity), unknown, unknown)
+
+
 def agreement(pairs, quantity, *, most_bins=MOST_BINS):
     """Agreement of the pairs in bins of a quantity (m,), each of about as many pairs and FEWEST_IN_BIN or more."""
     bins = min(most_bins, len(pairs) // FEWEST_IN_BIN)
