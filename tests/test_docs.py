@@ -21,9 +21,9 @@ import yaml
 
 from ed2d import flags
 from ed2d.emdatainfo import Document, verified_lattice
-from ed2d.integration import REASONS
+from ed2d.intensity import REASONS
 from ed2d.maskshapes import read_shapes
-from ed2d.parameters import REGISTRY, UNIT_CELL, WAVELENGTH
+from ed2d.parameters import INTEGRATE, REGISTRY, UNIT_CELL, WAVELENGTH
 from ed2d.table import extract_columns, integrate_columns
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -275,10 +275,11 @@ def test_config_readme_has_every_key_with_its_default_and_limits():
     schema = yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text())
     keys = list(schema_keys(schema))
     assert set(defaults) <= set(keys)
-    types = {entry.path: limits_text(entry) for entry in (*REGISTRY, *UNIT_CELL, WAVELENGTH)}
-    assert set(keys) == {"project", *types}
+    types = {entry.path: limits_text(entry) for entry in (*REGISTRY, *INTEGRATE, *UNIT_CELL, WAVELENGTH)}
+    assert set(keys) == {"project", "residuals", *types}
     for key in keys:
-        assert rows[key][0] == (f"`{defaults[key]}`" if key in defaults else "none"), key
+        default = str(defaults[key]).replace("False", "false") if key in defaults else None
+        assert rows[key][0] == (f"`{default}`" if default else "none"), key
         if key in types:
             assert rows[key][1] == types[key], key
 

@@ -23,7 +23,7 @@ REGISTRY = {
     "CENTRE": Flag(1 << 8, True, "the fitted centre is too far from the calculated position, or on unusable pixels"),
     "POOR_FIT": Flag(1 << 9, True, "what noise does not explain of the box is large against the peak"),
     "OUTLIER": Flag(1 << 10, True, "the position disagrees with the refined lattice"),
-    "OVERLAP": Flag(1 << 11, False, "the inner box reaches into a neighbour's inner box"),
+    "OVERLAP": Flag(1 << 11, False, "a neighbour lies in the box or close to it; both were fitted together"),
 }
 
 EDGE, MASKED, SATURATED, ZINGER, NOT_FITTED, NOT_CONVERGED, WEAK, WIDTH, CENTRE, POOR_FIT, OUTLIER, OVERLAP = (

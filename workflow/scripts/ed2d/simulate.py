@@ -1,4 +1,4 @@
-"""Simulated stills with their truth and pulls against it, for tests, benchmarks and the shipped example.
+"""Simulated stills with their truth, for tests, benchmarks and the shipped example.
 
 The expected electrons at a pixel centre are
 
