@@ -3,6 +3,7 @@
 import numpy as np
 
 from .boxes import cut, median, nearest_pixels
+from .neighbours import between_spots
 from .noise import outlying
 
 OUTLYING = 5.0  # standard deviations, beyond the skewness of the counts
@@ -26,16 +27,18 @@ def clean(values, chosen, noise):
     return kept
 
 
-def intercalated(image, miller, lattice, noise):
+def intercalated(image, miller, places, noise, profile):
     """Mean background half-way to the four neighbours: (mean, variance, count), each (n,).
 
-    Every point is a robust mean over a patch of side 2 PATCH_HALF + 1; patches off the image or with too few usable
-    pixels are left out; NaN where none is left.
+    Every point is a robust mean over a patch of side 2 PATCH_HALF + 1, without the pixels that a spot at its Places
+    reaches; patches off the image or with too few usable pixels are left out; NaN where none is left.
     """
     means, variances = np.full((2, len(HALF_WAY), len(miller)), np.nan)
     for row, step in enumerate(HALF_WAY):
-        patches = cut(image, nearest_pixels(lattice.position(miller + np.array(step))), PATCH_HALF)
-        kept = clean(patches.values, patches.usable, noise)
+        there = miller + np.array(step)
+        patches = cut(image, nearest_pixels(places.lattice.position(there)), PATCH_HALF)
+        free = between_spots(PATCH_HALF, there, patches.centre, places, profile)
+        kept = clean(patches.values, patches.usable & free, noise)
         count = np.count_nonzero(kept, axis=1)
         mean = np.sum(patches.values * kept, axis=1) / np.maximum(count, 1)
         seen = count >= FEWEST_PATCH_PIXELS

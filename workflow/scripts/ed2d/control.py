@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .friedel import Agreement, ErrorModel, agreement, error_model, measured_pairs, whole
-from .intensity import Points, measure_intensities
+from .intensity import measure_intensities
 from .pulls import Summary, pulls
 
 MOST_POINTS = 1000
@@ -49,16 +49,16 @@ class FriedelControl:
         )
 
 
-def null_control(image, miller, curvature, lattice, noise, profile, parameters, step):
+def null_control(image, miller, curvature, places, noise, profile, parameters, step):
     """NullControl between the lattice points miller (n, 2) with the curvature (n, 3) of the background at these.
 
     Box sums of growth step N = `step`. At most MOST_POINTS, evenly over the image.
     """
     between = (miller[:, None] + BETWEEN).reshape(-1, 2)
     chosen = np.unique(np.linspace(0, len(between) - 1, min(len(between), MOST_POINTS)).astype(int))
-    places, stray = lattice.position(between[chosen]), np.full(len(chosen), profile.straying**2)
-    points = Points(between[chosen], places, stray, curvature[chosen // len(BETWEEN)])
-    found = measure_intensities(image, points, lattice, noise, profile, parameters)
+    found = measure_intensities(
+        image, between[chosen], curvature[chosen // len(BETWEEN)], places, noise, profile, parameters
+    )
     kept = found.kept
     box_sums = pulls(found.growth.intensity[step], found.growth.variance[step])
     return NullControl(Summary.of(box_sums[kept]), Summary.of(pulls(found.volume, found.volume_variance)[kept]))

@@ -12,7 +12,7 @@ from .noise import Noise
 from .peaks import look
 from .refine import Refined, refine
 from .residuals import under_spots
-from .spots import Spots, with_smooth_errors
+from .spots import Spots, misfits, with_smooth_errors
 from .table import empty_table, extract_dtype
 from .zingers import zingers
 
@@ -27,7 +27,6 @@ LEAST_SHARE = 0.5  # of the clear peaks in the cells that are within LARGEST_RMS
 LEAST_CLEAR = 0.4  # of the fitted points; a wrong lattice shares a quarter of its points with the right one, or fewer
 CLEAR_PEAK = 9.0  # significance of these
 FEWEST_CELLS, MOST_PIXELS = 40, 250_000  # that are looked at for them
-LARGEST_MISFIT = 0.25  # rms of what noise does not explain, in units of the peak
 REPLACED = flags.NOT_CONVERGED | flags.WIDTH | flags.CENTRE | flags.OUTLIER  # free fits that give way to held ones
 
 
@@ -103,11 +102,11 @@ def _settle(image, lattice, noise, parameters):
     default = profile.default(lattice.origin, image.shape, parameters.expected_width, parameters.half)
     measured = measure(image, _predicted(image, lattice, parameters), lattice, default, noise, parameters)
     extraction = _refined(measured, lattice, default)
-    measured = measured.bent(lattice).apart(lattice, extraction.profile)
+    measured = measured.bent(lattice)
     for _ in range(MOST_ROUNDS):
         lattice, learned = extraction.lattice, extraction.profile
         miller = _predicted(image, lattice, parameters)
-        measured = measure_again(measured, image, miller, lattice, learned, parameters)
+        measured = measure_again(measured.apart(lattice, learned), image, miller, lattice, learned, parameters)
         if not measured.fresh:
             break
         extraction = _refined(measured, lattice, default)
@@ -118,7 +117,8 @@ def _refined(measured, lattice, default):
     """Lattice and profile anew from the good free fits, and the better fit of every point."""
     held, free, clear = measured.held, measured.free, measured.clear
     flag = np.where(clear, free.flag, held.flag | np.where(held.flag & flags.NOT_FITTED, 0, flags.WEAK))
-    flag |= np.where(clear & (_misfit(free.fits, measured.noise) > LARGEST_MISFIT), flags.POOR_FIT, 0)
+    background = measured.noise.variance(free.fits.plane[:, 0])
+    flag |= np.where(clear & misfits(free.fits.reduced_chi2, background, free.fits.amplitude), flags.POOR_FIT, 0)
     good = np.flatnonzero(flag & flags.EXCLUDING == 0)
     observed = measured.boxes.centre[good] + free.fits.centre[good]
     try:
@@ -193,12 +193,6 @@ def _predicted(image, lattice, parameters):
 def _variance(fits):
     """Variances (n, 2) of the fitted centre, px^2."""
     return np.einsum("nii->ni", fits.covariance)[:, 4:6]
-
-
-def _misfit(fits, noise):
-    """Rms of the residual beyond the noise of the background, in units of the peak."""
-    excess = np.maximum(fits.reduced_chi2 - 1, 0) * noise.variance(fits.plane[:, 0])
-    return np.sqrt(excess) / np.maximum(np.abs(fits.amplitude), 1e-300)
 
 
 def _checked(image, extraction, parameters):

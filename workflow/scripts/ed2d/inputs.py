@@ -39,7 +39,7 @@ class Inputs:
             problem = f"{size} puts the neighbouring spots, {spacing:.1f} px away, inside the box"
             raise InputError(self.info.path, problem, f"choose a BoxSize of at most {max(1, int((spacing - 1) / 2))}")
         if 2 * parameters.box_size + 1 > spacing:
-            said = "%s: the inner boxes overlap, neighbours are %.1f px away; such points carry the flag OVERLAP"
+            said = "%s: the inner squares of neighbouring spots, %.1f px apart, overlap; these are measured together"
             log.warning(said, self.info.path, spacing)
 
     def header(self, step, lattice, noise, profile):

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from . import __version__
+from . import __version__, flags
 from .emdatainfo import group_element, replace_group
 from .errors import InputError
 from .inputs import read_inputs
@@ -15,6 +15,7 @@ from .mtz import read_mtz, write_mtz
 
 FAR_FROM_0, FAR_FROM_1 = 0.2, 0.15  # mean and width of the pulls of a null control
 FAR_BACKGROUND = 1.0  # mean and width - 1 of the differences of backgrounds
+MANY_POOR_FITS = 0.1  # of the intensities
 FAR_PROFILE = 0.05  # of 1, the profile fits over the box sums of strong spots
 CERTAIN = 4.0  # standard errors, of all these
 
@@ -68,6 +69,10 @@ def _check(integration, inputs):
         if pulls.mean_differs(FAR_BACKGROUND, CERTAIN) or pulls.width_differs(FAR_BACKGROUND, CERTAIN):
             said = "%s: rim and %s background differ by %.1f +- %.1f standard deviations: is the background no plane?"
             log.warning(said, path, what, pulls.mean, pulls.width)
+    poor = np.mean(integration.table["FLAG"] & flags.POOR_FIT != 0)
+    if poor > MANY_POOR_FITS:
+        said = "%s: %.0f %% of the boxes hold more than a spot and a plane: an ice ring, satellites, another crystal?"
+        log.warning(said, path, 100 * poor)
     ratio, sigma = integration.profile_over_box
     if abs(ratio - 1) > max(FAR_PROFILE, CERTAIN * sigma):
         said = "%s: profile fits of strong spots are %.3f +- %.3f of their box sums: the spots are no Gaussians"
@@ -86,6 +91,7 @@ def _results(integration):
             "Points": len(integration.extracted),
             "Integrated": len(table),
             "Rejected": {reason: int(rows.sum()) for reason, rows in integration.measured.rejected.items()},
+            "PoorFits": int(np.sum(table["FLAG"] & flags.POOR_FIT != 0)),
             "GrowStep": integration.step,
             "StrongSpots": integration.strong,
             "Growth": {f"N{n}": {"Loss": float(loss), "Sigma": float(sigma)} for n, (loss, sigma) in enumerate(curve)},

@@ -9,8 +9,8 @@ from .background import intercalated
 from .control import Backgrounds, FriedelControl, NullControl, compare_backgrounds, null_control
 from .curvature import curvature
 from .friedel import friedel_pairs
-from .intensity import Intensities, Points, measure_intensities
-from .placement import expected_places
+from .intensity import Intensities, measure_intensities
+from .placement import Places
 from .summation import choose_step
 from .table import empty_table, grow_steps, integrate_dtype
 
@@ -70,11 +70,11 @@ def integrate_image(image, table, lattice, noise, profile, parameters):
     miller = np.column_stack([table["H"], table["K"]])
     calculated = lattice.position(miller)
     bending = curvature(lattice.reduced_index(miller), calculated, np.column_stack([table["PX"], table["PY"]]))
-    points = Points(miller, *expected_places(table, calculated, profile.straying), bending)
-    made = (lattice, noise, profile, parameters)
-    measured = measure_intensities(image, points, *made)
+    places = Places.of(table, lattice, profile.straying)
+    made = (places, noise, profile, parameters)
+    measured = measure_intensities(image, miller, bending, *made)
     step, *curve = choose_step(measured.growth, measured.kept & (measured.flag & flags.SATURATED == 0))
-    between = intercalated(image, miller, lattice, noise)
+    between = intercalated(image, miller, places, noise, profile)
     rows = _table(table, measured, step, between)[measured.kept]
     box_sums, profile_fits = (_friedel(rows, column, lattice) for column in ("I", "IPR"))
     return Integration(

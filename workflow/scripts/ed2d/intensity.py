@@ -1,19 +1,20 @@
 """Intensities at points of an image, some boxes at a time: profile fit, box sums, and why a point is not usable."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from . import flags
+from . import flags, gaussian
 from .boxes import chunks, cut, nearest_pixels
 from .neighbours import neighbours
 from .placement import spread_out
 from .profilefit import fit_profiles
-from .spots import pixel_flags
+from .spots import misfits, pixel_flags
 from .summation import Growth, grow, squares
 from .zingers import spikes
 
 CHUNK = 256  # boxes
+UNEXPLAINED = 6.0  # standard deviations of a reduced chi-square
 LARGEST_MASKED = 0.05  # share of the expected spot in the smallest inner square
 LARGEST_SATURATED = 0.9  # the same, masked pixels counted in; the wings tell the rest
 REASONS = {
@@ -22,25 +23,6 @@ REASONS = {
     "Saturated": "too much of the expected spot lies on saturated pixels",
     "NoBackground": "too few usable pixels in the rim",
 }
-
-
-@dataclass(frozen=True)
-class Points:
-    """Where to measure: miller (n, 2), fractional between the spots; places (n, 2), px, and their variance (n,), px^2.
-
-    curvature (n, 3): of the background, counts/px^2.
-    """
-
-    miller: np.ndarray
-    places: np.ndarray
-    variance: np.ndarray
-    curvature: np.ndarray
-
-    def __len__(self):
-        return len(self.miller)
-
-    def __getitem__(self, rows):
-        return Points(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -78,34 +60,49 @@ class Intensities:
         return Intensities(**arrays, growth=growth, rejected=rejected)
 
 
-def measure_intensities(image, points, lattice, noise, profile, parameters):
-    """Intensities at points of a lattice."""
-    parts = [_measure(image, points[rows], lattice, noise, profile, parameters) for rows in chunks(len(points), CHUNK)]
+def measure_intensities(image, miller, curvature, places, noise, profile, parameters):
+    """Intensities at points with Miller indices (n, 2), fractional between the spots, at their Places.
+
+    curvature (n, 3): of the background, counts/px^2.
+    """
+    made = (places, noise, profile, parameters)
+    parts = [_measure(image, miller[rows], curvature[rows], *made) for rows in chunks(len(miller), CHUNK)]
     return Intensities.joined(parts)
 
 
-def _measure(image, points, lattice, noise, profile, parameters):
-    boxes = cut(image, nearest_pixels(points.places), parameters.half)
-    raw = boxes
-    boxes = boxes.bent(points.curvature).flat()
-    near = neighbours(boxes.half, points.miller, points.places, boxes.centre, lattice, profile)
-    shape = spread_out(profile.shape_at(points.places), points.variance)
-    fits = fit_profiles(boxes.without(spikes(boxes, noise)), noise, points.places - boxes.centre, shape, near)
+def _measure(image, miller, curvature, places, noise, profile, parameters):
+    calculated = places.lattice.position(miller)
+    expected, variance = places.at(miller)
+    cut_out = cut(image, nearest_pixels(calculated), parameters.half)
+    boxes = cut_out.bent(curvature).flat()
+    near = neighbours(boxes.half, miller, boxes.centre, places, profile)
+    shape = spread_out(profile.shape_at(expected), variance)
+    fits = fit_profiles(boxes.without(spikes(boxes, noise)), noise, expected - boxes.centre, shape, near)
     sizes = {"box_size": parameters.box_size, "rim_size": parameters.background_rim_size}
     growth = grow(fits, near, noise, steps=parameters.box_grow_amount, **sizes)
     broadening = np.einsum("np,np->n", fits.forms[:, 0], fits.broadening)
     uncertain = (profile.uncertainty * np.maximum(fits.volume, 0)) ** 2
+    drawn = gaussian.unit_volume(boxes.half, calculated - boxes.centre, profile.shape_at(calculated))
     return Intensities(
         volume=fits.volume,
-        volume_variance=fits.covariance(fits.forms[:, 0], fits.forms[:, 0]) + uncertain * broadening**2,
+        volume_variance=fits.variances(fits.forms[:, 0]) + uncertain * broadening**2,
         growth=growth.uncertain(uncertain),
         constant=fits.unknowns[:, 1],
-        flag=pixel_flags(fits.boxes) | np.where(near.close, flags.OVERLAP, 0),
-        rejected=_rejected(boxes, fits.profiles[:, 0], growth, parameters.box_size),
-        raw=_picture(raw.values, raw.usable),
+        flag=_flags(fits, shape, noise, near),
+        rejected=_rejected(boxes, drawn, growth, parameters.box_size),
+        raw=_picture(cut_out.values, cut_out.usable),
         flat=_picture(boxes.values - fits.slope, boxes.usable),
         residual=_picture(fits.residual, fits.boxes.usable),
     )
+
+
+def _flags(fits, shape, noise, near):
+    """FLAG (n,): pixels, neighbours, and boxes in which more is than spots and a plane."""
+    chi2, pixels = fits.reduced_chi2, np.count_nonzero(fits.boxes.usable, axis=1)
+    odd = chi2 - 1 > UNEXPLAINED * np.sqrt(2 / np.maximum(pixels, 1))
+    background = noise.variance(fits.unknowns[:, 1])
+    odd &= misfits(chi2, background, fits.volume / gaussian.area(shape))
+    return pixel_flags(fits.boxes) | np.where(near.close, flags.OVERLAP, 0) | np.where(odd, flags.POOR_FIT, 0)
 
 
 def _picture(pixels, usable):
@@ -113,7 +110,7 @@ def _picture(pixels, usable):
 
 
 def _rejected(boxes, profile, growth, box_size):
-    """Reasons by geometry and detector alone: nothing here looks at an intensity."""
+    """Reasons by geometry and detector alone, for spots drawn where the lattice says: nothing looks at an intensity."""
     inner, _ = squares(boxes.half, box_size, 0, 1)
     share = profile * inner / np.sum(profile * inner, axis=1, keepdims=True)
     ignored, saturated = np.sum(share * boxes.ignored, axis=1), np.sum(share * boxes.saturated, axis=1)

@@ -15,6 +15,7 @@ from .zingers import spikes
 CLEAR = 9.0  # volume over its standard deviation with held shape; about 6 in a free fit, which then determines all
 SAME_PLACE = 0.02  # px; a held fit does not notice it
 SAME_SHAPE = 0.02  # of the width; nor this
+SAME_PIXELS = 0.2  # standard deviations, root of the summed squares; what a change of the neighbours may do to a box
 SAME_VOLUME = 0.03  # standard deviations; what a change of the curvature may do to a volume
 
 
@@ -77,7 +78,7 @@ class Measurement:
         return replace(self, boxes=replace(self.boxes, curvature=bending), positions=stale, free=free)
 
     def apart(self, lattice, profile):
-        """The measurement with what its fits put into the boxes of others, without all fits; itself where nothing is.
+        """The measurement with what its fits put into the boxes of others, without the fits that this would change.
 
         Spots that are farther apart than a box and REACH widths do not reach each other.
         """
@@ -85,12 +86,16 @@ class Measurement:
         shapes = profile.shape_at(positions)
         if lattice.spacing > self.boxes.half + REACH * np.max(gaussian.widths(shapes)[0]):
             return self
-        volumes = np.where(np.isfinite(self.free.fits.volume), self.free.fits.volume, self.held.fits.volume)
-        offsets = positions - self.boxes.centre
-        own = np.maximum(np.nan_to_num(volumes), 0)[:, None] * gaussian.unit_volume(self.boxes.half, offsets, shapes)
-        boxes = replace(self.boxes, surroundings=_overlaid(self.boxes, own) - own)
-        none = Spots.missing(len(self.miller))
-        return replace(self, boxes=boxes, positions=np.full_like(self.positions, np.nan), held=none, free=none)
+        held, free = self.held.fits, self.free.fits
+        volumes = np.maximum(np.nan_to_num(np.where(np.isfinite(free.volume), free.volume, held.volume)), 0)
+        own = volumes[:, None] * gaussian.unit_volume(self.boxes.half, positions - self.boxes.centre, shapes)
+        found, known = _overlaid(self.boxes, own) - own, np.broadcast_to(self.boxes.surroundings, own.shape).copy()
+        pixel = self.noise.variance(held.plane[:, :1])
+        rows = np.flatnonzero(np.sum((found - known) ** 2 * self.boxes.usable / pixel, axis=1) > SAME_PIXELS**2)
+        known[rows], stale = found[rows], self.positions.copy()
+        stale[rows] = np.nan
+        free = self.free.replaced(rows, Spots.missing(len(rows)))
+        return replace(self, boxes=replace(self.boxes, surroundings=known), positions=stale, free=free)
 
 
 def _overlaid(boxes, pixels):

@@ -6,6 +6,7 @@ import numpy as np
 
 from . import gaussian
 from .boxes import grid
+from .placement import spread_out
 
 REACH = 4.5  # widths; beyond them a Gaussian has 4e-5 of its volume
 CLOSE = 1.5  # reaches between two spots; nearer ones are told apart only by a common fit
@@ -30,33 +31,69 @@ class Neighbours:
         return np.any(self.profiles, axis=(1, 2))
 
 
-def neighbours(half, miller, positions, centre, lattice, profile):
-    """Neighbours of points with Miller indices (n, 2), which may be fractional, at positions (n, 2), px.
+def neighbours(half, miller, centre, places, profile):
+    """Neighbours of points with Miller indices (n, 2), which may be fractional, in boxes round pixels `centre` (n, 2).
 
-    half, centre (n, 2): of the boxes. All lattice points but the point itself are neighbours.
+    All lattice points but the point itself are neighbours, at their Places. A pixel is free of one beyond REACH widths
+    of it, or half-way to it where that is nearer.
     """
-    dx, dy = grid(half)
-    clear, profiles = np.ones((len(miller), len(dx)), bool), []
+    positions, _ = places.at(miller)
+    clear, profiles = np.ones((len(miller), (2 * half + 1) ** 2), bool), []
     apart = clear.copy()
-    farthest = REACH * np.max(gaussian.widths(profile.shape_at(positions))[0], initial=0.0)
-    for index in _around(miller, lattice, half * 2**0.5 + farthest):
-        place = lattice.position(index)
-        outside = np.max(np.abs(place - centre), axis=1) - half
-        rows = np.flatnonzero((outside < farthest) & np.any(index != miller, axis=1))
-        if not len(rows):
-            continue
-        offset, shape, outside = place[rows] - centre[rows], profile.shape_at(place[rows]), outside[rows]
+    for rows, offset, shape in _reaching(half, miller, centre, places, profile):
         reach = REACH * gaussian.widths(shape)[0]
-        distance = np.linalg.norm(place[rows] - positions[rows], axis=1)
-        free = np.hypot(dx - offset[:, :1], dy - offset[:, 1:]) > np.minimum(reach, distance / 2)[:, None]
-        close = (outside <= 0) | ((outside < reach) & (distance < CLOSE * reach))
+        distance = np.linalg.norm(offset + centre[rows] - positions[rows], axis=1)
+        free = _beyond(half, offset, np.minimum(reach, distance / 2))
+        close = (np.max(np.abs(offset), axis=1) <= half) | (distance < CLOSE * reach)
         clear[rows] &= free
         apart[rows] &= free | close[:, None]
         if close.any():
             found = np.zeros(clear.shape)
             found[rows[close]] = gaussian.unit_volume(half, offset[close], shape[close])
             profiles.append(found)
-    return Neighbours(np.stack(profiles, axis=1) if profiles else np.empty((len(miller), 0, len(dx))), clear, apart)
+    together = np.stack(profiles, axis=1) if profiles else np.empty((len(miller), 0, clear.shape[1]))
+    return Neighbours(together, clear, apart)
+
+
+def between_spots(half, miller, centre, places, profile):
+    """Pixels (n, side^2) of boxes round pixels `centre` (n, 2) beyond REACH widths of all lattice points.
+
+    miller (n, 2): where the boxes are, half-way between lattice points.
+    """
+    clear = np.ones((len(miller), (2 * half + 1) ** 2), bool)
+    for rows, offset, shape in _reaching(half, miller, centre, places, profile):
+        clear[rows] &= _beyond(half, offset, REACH * gaussian.widths(shape)[0])
+    return clear
+
+
+def _beyond(half, offset, radius):
+    """Pixels (n, side^2) of boxes farther than a radius (n,) from points (n, 2) relative to their middle, px."""
+    dx, dy = grid(half)
+    return np.hypot(dx - offset[:, :1], dy - offset[:, 1:]) > radius[:, None]
+
+
+def _reaching(half, miller, centre, places, profile):
+    """Rows of boxes, offsets (m, 2) from their middle and shapes (m, 3) of the lattice points that reach into them.
+
+    One neighbour of every point at a time.
+    """
+    lattice = places.lattice
+    widest = np.max(gaussian.widths(profile.shape_at(lattice.position(miller)))[0], initial=0.0)
+    farthest = REACH * np.hypot(widest, places.straying) + places.farthest
+    for index in _around(miller, lattice, half * 2**0.5 + farthest):
+        there = np.any(index != miller, axis=1) & (np.linalg.norm(index @ lattice.basis, axis=1) < lattice.fold)
+        rows = np.flatnonzero(there & (_outside(lattice.position(index) - centre, half) < farthest))
+        if not len(rows):
+            continue
+        place, variance = places.at(index[rows])
+        offset, shape = place - centre[rows], spread_out(profile.shape_at(place), variance)
+        near = _outside(offset, half) < REACH * gaussian.widths(shape)[0]
+        yield rows[near], offset[near], shape[near]
+
+
+def _outside(offset, half):
+    """Distance (n,) of points from the edge of their box along x or y, px; below 0 inside of it."""
+    return np.max(np.abs(offset), axis=1) - half
 
 
 def _around(miller, lattice, distance):

@@ -9,13 +9,13 @@ WIDEST = 3.0  # px
 
 
 def undone(forms, correlation):
-    """Linear forms (n, side^2) of pixels as those of the electrons before they spread, (n, (side + 2 REACH)^2).
+    """Linear forms (..., side^2) of pixels as those of the electrons before they spread, (..., (side + 2 REACH)^2).
 
     With y = t * n, electrons n spread by t, the sum over c_p y_p is that over (t * c)_p n_p, and the n are independent.
     """
     side = round(forms.shape[-1] ** 0.5)
     matrix = _matrix(side, correlation)
-    return (matrix @ forms.reshape(-1, side, side) @ matrix.T).reshape(len(forms), -1)
+    return (matrix @ forms.reshape(-1, side, side) @ matrix.T).reshape(*forms.shape[:-1], -1)
 
 
 def widened(pixels):

@@ -27,8 +27,9 @@ class Profile:
 
     coefficients: of the functions `_terms` for g, then for u, then for v; reach: largest distance of a spot that taught
     it, beyond which nothing changes; narrowest, widest: bounds of the widths, px.
-    scatter: relative rms of the spots' widths about it, beyond their errors; error: its own, at the spots that taught
-    it; spots: how many did; straying: rms of a coordinate of their centres about the lattice, beyond its error, px.
+    scatter: relative rms of the spots' mean widths about it, beyond their errors; error: its own, at the spots that
+    taught it; spots: how many did; straying: rms distance of a coordinate of their centres from the lattice, px, beyond
+    its error.
     """
 
     origin: tuple[float, float]
@@ -103,7 +104,7 @@ def learn(positions, fits, significance, *, default):
     fits, error2 = fits[chosen], _squared_errors(fits[chosen], significance[chosen])
     place = (positions[chosen] - default.origin) / default.scale
     terms, degree = _terms(place)
-    logs, scatter2, robust = log_widths(fits.shape), START_SCATTER**2, np.ones(len(chosen))
+    logs, scatter2, robust = log_widths(fits.shape), np.full(3, START_SCATTER**2), np.ones(len(chosen))
     members = degree == np.arange(DEGREE + 1)[:, None]
     variation = np.full((3, DEGREE + 1), START_VARIATION**2)
     variation[:, 0] = WIDE_OPEN**2
@@ -116,18 +117,18 @@ def learn(positions, fits, significance, *, default):
         if not robust.any():
             return default
         importance = robust[:, None] / (error2 + scatter2) ** 2
-        taken_up = np.sum(covariance * _normal(terms, importance))
-        scatter2 = (np.sum(importance * (square / CONSISTENT - error2)) + taken_up) / np.sum(importance)
-        scatter2 = max(float(scatter2), LEAST_SCATTER**2)
+        taken_up = np.sum(covariance * _normal(terms, importance), axis=(1, 2))
+        excess = np.sum(importance * (square / CONSISTENT - error2), axis=0) + taken_up
+        scatter2 = np.maximum(excess / np.sum(importance, axis=0), LEAST_SCATTER**2)
         second = coefficients**2 + np.einsum("itt->it", covariance)
         variation[:, 1:] = ((second @ members.T) / members.sum(axis=1))[:, 1:]
-    own = np.einsum("nt,itu,nu->ni", terms, covariance, terms)
+    own = np.einsum("nt,tu,nu->n", terms, covariance[0], terms)
     return replace(
         default,
         coefficients=tuple(round(float(value), DIGITS) for value in coefficients.ravel()),
         reach=round(float(np.max(np.linalg.norm(place, axis=1))), DIGITS),
-        scatter=scatter2**0.5,
-        error=float(np.average(own, weights=weight) ** 0.5) if weight.any() else 0.0,
+        scatter=float(scatter2[0] ** 0.5),
+        error=float(np.average(own, weights=weight[:, 0]) ** 0.5),
         spots=len(chosen),
     )
 

@@ -49,6 +49,15 @@ class ProfileFits:
         return np.where(self.boxes.usable, self.boxes.values - self.model, 0.0) / np.sqrt(self.variance)
 
     @property
+    def reduced_chi2(self):
+        """Mean square (n,) of the residual over its degrees of freedom, 1 where the model is right.
+
+        Where noise is correlated, single pixels vary less than `variance` says.
+        """
+        dof = np.maximum(np.count_nonzero(self.boxes.usable, axis=1) - OWN_PLANE, 1)
+        return self.correlation * np.sum(self.residual**2, axis=1) / dof
+
+    @property
     def slope(self):
         """Counts (n, side^2) that the slope of the background adds."""
         return np.einsum("nk,nkp->np", self.unknowns[:, 2:4], self.profiles[:, 2:4])
@@ -63,13 +72,20 @@ class ProfileFits:
         """The unknowns beside the spot itself and the constant of the background."""
         return [2, 3, *range(OWN_PLANE, self.unknowns.shape[1])]
 
-    def covariance(self, left, right):
-        """Covariances (n,) of two linear forms (n, side^2) of the pixels, from the noise of these alone."""
-        variance = self.variance
-        if self.correlation > 1:
-            left, right = (undone(form, self.correlation) for form in (left, right))
-            variance = widened(variance)
-        return np.einsum("np,np,np->n", left, right, variance)
+    def variances(self, forms):
+        """Variances (..., n) of linear forms (..., n, side^2) of the pixels, from the noise of these alone."""
+        return np.sum(self._independent(forms) ** 2, axis=-1)
+
+    def covariances(self, forms):
+        """Covariances (s, s, n) of s linear forms (s, n, side^2) of the pixels, from the noise of these alone."""
+        independent = self._independent(forms)
+        return np.einsum("snp,tnp->stn", independent, independent, optimize=True)
+
+    def _independent(self, forms):
+        """Coefficients of independent variables of variance 1 that make what the forms make of the noise."""
+        if self.correlation <= 1:
+            return forms * np.sqrt(self.variance)
+        return undone(forms, self.correlation) * np.sqrt(widened(self.variance))
 
 
 def fit_profiles(boxes, noise, centre, shape, neighbours):

@@ -13,6 +13,7 @@ FEWEST_PIXELS = 30  # usable pixels of a box that can be fitted
 CORE_PIXELS = 0.5  # usable fraction of the 3 x 3 pixels under the peak
 CLEANINGS = 2  # times that zingers are looked for
 LEAST_LEVEL = 0.25  # of the median of the box, above the offset
+LARGEST_MISFIT = 0.25  # of the height; rms of what noise does not explain
 NEARLY_OWN = 0.9  # share of a spot's own shape in the one for its errors; above it the errors stay
 
 
@@ -151,6 +152,15 @@ def model_variance(boxes, noise, plane, peak):
         middle = median(boxes.values[low], boxes.usable[low])[:, None] - noise.offset
         level[low] = np.maximum(level[low], LEAST_LEVEL * middle)
     return noise.variance(np.maximum(peak, 0) + level + noise.offset)
+
+
+def misfits(reduced_chi2, variance, height):
+    """True where the rms of what noise does not explain exceeds LARGEST_MISFIT of the height of a spot.
+
+    All (n,); variance: of a pixel of the background, counts^2; height: counts.
+    """
+    excess = np.maximum(reduced_chi2 - 1, 0) * variance
+    return np.sqrt(excess) > LARGEST_MISFIT * np.abs(height)
 
 
 def pixel_flags(boxes):

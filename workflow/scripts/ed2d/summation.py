@@ -71,34 +71,34 @@ def grow(fits, neighbours, noise, *, box_size, steps, rim_size):
     background = clean(values - fits.surroundings, background, noise)
     every = [squares(half, box_size, step, rim_size) for step in range(steps + 1)]
     series = [_linear_forms(fits, neighbours, background, inner, rim) for inner, rim in every]
-    forms, levels, responses = (np.array(part) for part in zip(*series, strict=True))
-    differences = levels - fits.forms[:, 1]
+    forms, levels, differences, responses = (np.array(part) for part in zip(*series, strict=True))
     return Growth(
         intensity=np.einsum("snp,np->sn", forms, values),
-        covariance=np.array([[fits.covariance(one, other) for other in forms] for one in forms]),
+        covariance=fits.covariances(forms),
         background=np.einsum("snp,np->sn", levels, values),
-        background_variance=np.array([fits.covariance(level, level) for level in levels]),
+        background_variance=fits.variances(levels),
         against_plane=np.einsum("snp,np->sn", differences, values),
-        against_plane_variance=np.array([fits.covariance(one, one) for one in differences]),
+        against_plane_variance=fits.variances(differences),
         response=responses,
         broadening=np.einsum("snp,np->sn", forms, fits.broadening),
     )
 
 
 def _linear_forms(fits, neighbours, background, inner, rim):
-    """Coefficients (n, side^2) of the pixels in I_N and in the background per pixel, and the response (n,).
+    """Coefficients (n, side^2) of the pixels in I_N, in the background per pixel and in this less the plane's constant.
 
-    Where close neighbours leave too few pixels of the rim, the constant of the fitted plane takes the place of their
-    mean; where anything else does, NaN.
+    And the response (n,). Where close neighbours leave too few pixels of the rim, the constant of the fitted plane
+    takes the place of their mean, and there is no difference; where anything else does, NaN.
     """
     members, rim = fits.boxes.usable & inner, background & rim
     count = np.count_nonzero(rim, axis=1)[:, None]
-    without_rim = np.where(neighbours.close[:, None], fits.forms[:, 1], np.nan)
-    level = np.where(count >= FEWEST_RIM_PIXELS, rim / np.maximum(count, 1), without_rim)
+    enough, constant = count >= FEWEST_RIM_PIXELS, fits.forms[:, 1]
+    level = np.where(enough, rim / np.maximum(count, 1), np.where(neighbours.close[:, None], constant, np.nan))
     level = _without(level, fits, [0, *fits.others])
     form = _without(members - np.count_nonzero(members, axis=1)[:, None] * level, fits, fits.others)
     response = np.einsum("np,np->n", form, fits.profiles[:, 0])
-    return form / np.where(response > 0, response, np.nan)[:, None], level, response
+    difference = np.where(enough, level - constant, np.nan)
+    return form / np.where(response > 0, response, np.nan)[:, None], level, difference, response
 
 
 def _without(form, fits, unknowns):
@@ -129,5 +129,5 @@ def choose_step(growth, usable):
     expected = np.median(np.sqrt(np.maximum(variance, 0)) / last, axis=1)
     width = WIDTH_OVER_DEVIATION * np.median(np.abs(losses - loss[:, None]), axis=1)
     sigma = MEDIAN_OVER_MEAN * np.maximum(width, expected) / len(strong) ** 0.5
-    settled = loss <= np.maximum(SIGNIFICANT * sigma, LOSS_OF_NO_ACCOUNT)
+    settled = np.abs(loss) <= np.maximum(SIGNIFICANT * sigma, LOSS_OF_NO_ACCOUNT)
     return int(np.argmax(settled)), loss, sigma, len(strong)
