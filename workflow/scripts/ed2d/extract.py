@@ -141,7 +141,7 @@ def _results(extraction, verified):
             "Offset": noise.offset,
             "ProfileSpots": extraction.profile.spots,
             "ProfileScatter": extraction.profile.scatter,
-            "ProfileError": extraction.profile.error,
+            "ProfileError": _profile_error(extraction),
             "BackgroundRChi2": extraction.background_rchi2,
             "Flags": {name: int(np.sum(flag & entry.bit != 0)) for name, entry in flags.REGISTRY.items()},
         },
@@ -149,6 +149,12 @@ def _results(extraction, verified):
     extra = {"VerifiedDigest": verified.digest(), "StandardDeviations": sigmas}
     element.insert(0, lattice_element("RefinedLattice", refined.lattice, **extra))
     return element
+
+
+def _profile_error(extraction):
+    """Rms relative error of the learned widths at the spots used."""
+    positions = extraction.lattice.position(extraction.miller[extraction.used])
+    return float(np.sqrt(np.mean(extraction.profile.error_at(positions) ** 2)))
 
 
 def _r_friedel(extraction):

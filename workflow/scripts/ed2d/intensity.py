@@ -81,7 +81,7 @@ def _measure(image, miller, curvature, places, noise, profile, parameters):
     sizes = {"box_size": parameters.box_size, "rim_size": parameters.background_rim_size}
     growth = grow(fits, near, noise, steps=parameters.box_grow_amount, **sizes)
     broadening = np.einsum("np,np->n", fits.forms[:, 0], fits.broadening)
-    uncertain = (profile.uncertainty * np.maximum(fits.volume, 0)) ** 2
+    uncertain = (profile.uncertainty_at(expected) * np.maximum(fits.volume, 0)) ** 2
     drawn = gaussian.unit_volume(boxes.half, calculated - boxes.centre, profile.shape_at(calculated))
     return Intensities(
         volume=fits.volume,

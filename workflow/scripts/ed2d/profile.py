@@ -13,7 +13,9 @@ DEGREE = 3  # of the polynomials
 NARROWEST = 0.4  # px, the smallest width of a spot that pixels can resolve
 WIDEST = 0.75  # half-sizes of the box
 START_SCATTER, LEAST_SCATTER = 0.02, 0.001  # of the width: scatter of the spots about the profile
-START_VARIATION = 0.1  # of the width: coefficients before anything is known
+RADIAL, OTHER = 0.3, 0.1  # of the width: coefficients of the radius and of other terms before anything is known
+RADII = (0.0, 0.35, 0.7, 1.05, 1.4)  # units of scale, at which the error is kept; the corners of a square have 1.41
+AZIMUTHS = 12
 WIDE_OPEN = 10.0  # of the logarithm of the width: the prior of its mean
 TUKEY = 8.0  # standard deviations at which the biweight of a spot becomes zero
 CONSISTENT = 0.93668  # variance of three normal variables that the biweight leaves: mean of w x^2 over that of w
@@ -27,8 +29,8 @@ class Profile:
 
     coefficients: of the functions `_terms` for g, then for u, then for v; reach: largest distance of a spot that taught
     it, beyond which nothing changes; narrowest, widest: bounds of the widths, px.
-    scatter: relative rms of the spots' mean widths about it, beyond their errors; error: its own, at the spots that
-    taught it; spots: how many did; straying: rms distance of a coordinate of their centres from the lattice, px, beyond
+    scatter: relative rms of the spots' mean widths about it, beyond their errors; errors: its own, at the RADII; spots:
+    how many taught it; straying: rms distance of a coordinate of their centres from the lattice, px, beyond
     its error.
     """
 
@@ -39,14 +41,18 @@ class Profile:
     narrowest: float
     widest: float
     scatter: float
-    error: float
+    errors: tuple[float, ...]
     spots: int
     straying: float
 
-    @property
-    def uncertainty(self):
-        """Relative standard deviation of a spot's widths about what is said of them."""
-        return float(np.hypot(self.scatter, self.error))
+    def error_at(self, positions):
+        """Its own relative error of the mean width (n,) at positions (n, 2), px."""
+        radius = np.linalg.norm(np.asarray(positions, float) - self.origin, axis=1) / self.scale
+        return np.interp(radius, RADII, self.errors)
+
+    def uncertainty_at(self, positions):
+        """Relative standard deviation (n,) of a spot's mean width about what is said of it."""
+        return np.hypot(self.scatter, self.error_at(positions))
 
     def shape_at(self, positions):
         """Shapes (n, 3): p, r, s of the Gaussian at positions (n, 2), px."""
@@ -66,18 +72,17 @@ class Profile:
 
 
 def _terms(place):
-    """Functions (n, terms) of places (n, 2), and the degree of each: 1, x, y, r, x^2, xy, y^2, rx, ry, ...
+    """Functions (n, terms) of places (n, 2), and the group of each: 0 for 1, 1 for r and r^2, d + 1 for degree d.
 
-    Polynomials, and polynomials times the radius: widths that grow with it have a tip at the origin.
+    Polynomials, and polynomials times the radius r: widths that grow with it have a tip at the origin.
     """
     x, y = np.asarray(place).T
     polynomials, radius = monomials(x, y, DEGREE), np.hypot(x, y)[:, None]
     degree = np.repeat(np.arange(DEGREE + 1), np.arange(1, DEGREE + 2))
-    lower = degree < DEGREE
-    terms = np.concatenate([polynomials, radius * polynomials[:, lower]], axis=1)
-    degree = np.concatenate([degree, degree[lower] + 1])
-    order = np.argsort(degree, kind="stable")
-    return terms[:, order], degree[order]
+    lower, above = (degree > 0) & (degree < DEGREE), degree > 0
+    parts = [polynomials[:, :1], radius, radius**2, polynomials[:, above], radius * polynomials[:, lower]]
+    groups = [[0, 1, 1], degree[above] + 1, degree[lower] + 2]
+    return np.concatenate(parts, axis=1), np.concatenate(groups)
 
 
 def default(origin, image_shape, width, half):
@@ -85,17 +90,25 @@ def default(origin, image_shape, width, half):
     bounds = {"narrowest": NARROWEST, "widest": float(max(WIDEST * half, 2 * NARROWEST))}
     logs = (round(float(np.log(max(width, NARROWEST))), DIGITS), 0.0, 0.0)
     return Profile(
-        origin, max(image_shape) / 2, logs, reach=0.0, **bounds, scatter=0.0, error=0.0, spots=0, straying=0.0
+        origin,
+        max(image_shape) / 2,
+        logs,
+        reach=0.0,
+        **bounds,
+        scatter=0.0,
+        errors=(0.0,) * len(RADII),
+        spots=0,
+        straying=0.0,
     )
 
 
 def learn(positions, fits, significance, *, default):
     """Profile from well-behaved free fits at positions (n, 2), and the significance (n,) of fits with held shape.
 
-    Bayesian linear regression of the logarithmic widths, robust against outliers. The coefficients of every degree
+    Bayesian linear regression of the logarithmic widths, robust against outliers. The coefficients of every group
     have a normal prior whose variance, like the scatter of the spots, is the one that makes the data most probable
     (evidence: MacKay 1992, Neural Computation 4, 415): where few spots teach, or where the shape is the same
-    everywhere, high degrees vanish. With fewer than three spots the profile is `default`, which also gives origin,
+    everywhere, most of them vanish. With fewer than three spots the profile is `default`, which also gives origin,
     scale and bounds.
     """
     chosen = np.argsort(-significance, kind="stable")[:MOST_SPOTS]
@@ -103,14 +116,14 @@ def learn(positions, fits, significance, *, default):
         return default
     fits, error2 = fits[chosen], _squared_errors(fits[chosen], significance[chosen])
     place = (positions[chosen] - default.origin) / default.scale
-    terms, degree = _terms(place)
+    terms, group = _terms(place)
     logs, scatter2, robust = log_widths(fits.shape), np.full(3, START_SCATTER**2), np.ones(len(chosen))
-    members = degree == np.arange(DEGREE + 1)[:, None]
-    variation = np.full((3, DEGREE + 1), START_VARIATION**2)
-    variation[:, 0] = WIDE_OPEN**2
+    members = group == np.arange(DEGREE + 2)[:, None]
+    variation = np.full((3, DEGREE + 2), OTHER**2)
+    variation[:, 0], variation[0, 1] = WIDE_OPEN**2, RADIAL**2
     for _ in range(ITERATIONS):
         weight = robust[:, None] / (error2 + scatter2)
-        covariance = np.linalg.inv(_normal(terms, weight) + np.eye(len(degree)) / variation[:, degree][:, None])
+        covariance = np.linalg.inv(_normal(terms, weight) + np.eye(len(group)) / variation[:, group][:, None])
         coefficients = np.einsum("itu,iu->it", covariance, (weight * logs).T @ terms)
         square = (logs - terms @ coefficients.T) ** 2
         robust = np.clip(1 - np.sum(square / (error2 + scatter2), axis=1) / TUKEY**2, 0.0, None) ** 2
@@ -122,15 +135,23 @@ def learn(positions, fits, significance, *, default):
         scatter2 = np.maximum(excess / np.sum(importance, axis=0), LEAST_SCATTER**2)
         second = coefficients**2 + np.einsum("itt->it", covariance)
         variation[:, 1:] = ((second @ members.T) / members.sum(axis=1))[:, 1:]
-    own = np.einsum("nt,tu,nu->n", terms, covariance[0], terms)
     return replace(
         default,
         coefficients=tuple(round(float(value), DIGITS) for value in coefficients.ravel()),
         reach=round(float(np.max(np.linalg.norm(place, axis=1))), DIGITS),
         scatter=float(scatter2[0] ** 0.5),
-        error=float(np.average(own, weights=weight[:, 0]) ** 0.5),
+        errors=tuple(round(float(error), DIGITS) for error in _errors(covariance[0])),
         spots=len(chosen),
     )
+
+
+def _errors(covariance):
+    """Rms errors of g at the RADII for a covariance (terms, terms) of its coefficients."""
+    azimuth = 2 * np.pi * np.arange(AZIMUTHS) / AZIMUTHS
+    circle = np.column_stack([np.cos(azimuth), np.sin(azimuth)])
+    for radius in RADII:
+        terms, _ = _terms(radius * circle)
+        yield np.mean(np.sum((terms @ covariance) * terms, axis=1)) ** 0.5
 
 
 def _normal(terms, weight):
