@@ -1,179 +1,281 @@
-"""The learned profile: widths as smooth functions of the place."""
+"""The learned profile: logarithmic widths as smooth functions of the place, with scatter and error."""
+
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from ed2d import gaussian
-from ed2d.profile import FEWEST_SPOTS, default, learn
-from stills import WIDE_SIGMA
+from ed2d.gaussian import log_widths, shape_from_log_widths
+from ed2d.history import Header, read_history, write_history
+from ed2d.lattice import Lattice
+from ed2d.noise import Noise
+from ed2d.profile import LEAST_SCATTER, MOST_SPOTS, NARROWEST, WIDEST, Profile, default, learn
+from populations import HALF, fitted
+from stills import WIDE_SIGMA, assert_pulls, boxes_of, drawn, recorded
 
 SHAPE = (400, 560)
 ORIGIN = (280.0, 200.0)
-BOX_SIZE = 6
-START = default(ORIGIN, SHAPE, 2.0, BOX_SIZE)
+SCALE = 280.0
+START = default(ORIGIN, SHAPE, 2.0, HALF)
+ROUNDED = 1e-5  # of the logarithm of a width: sixteen coefficients of six digits
+PRIOR = 0.15  # of an error: the truths here are no draws of the prior, and the errors are averages over the image
+SLOW = 0.25  # of an error, which is too large by as much where nothing but the mean is needed
 
 
-def moments_at(positions):
-    """A truth of second degree: (n, 3) second moments, px^2."""
-    x, y = (positions[:, 0] - 280) / 280, (positions[:, 1] - 200) / 280
-    return np.column_stack([2.5 + 0.8 * x * x + 0.3 * y, 0.4 * x * y - 0.2 * x, 2.0 + 0.7 * y * y - 0.2 * x])
+def constant(x, y):
+    """The same ellipse everywhere."""
+    return 0.60 + 0 * x, 0.12 + 0 * x, -0.08 + 0 * x
 
 
-def taught(n, random, *, scatter=0.0, significance=30.0, truth=moments_at):
-    """Positions, shapes with relative errors and significances of n spots."""
-    positions = np.column_stack([random.uniform(0, 560, n), random.uniform(0, 400, n)])
-    moments = truth(positions)
-    size = np.sqrt(moments[:, 0] * moments[:, 2] - moments[:, 1] ** 2)[:, None]
-    spread = np.hypot(scatter, np.sqrt(2) / significance)
-    moments = moments + random.normal(0, 1, moments.shape) * [1, 0.7, 1] * spread * size
-    return positions, gaussian.shape_from_covariance(*moments.T), np.full(n, significance)
+def tip(x, y):
+    """Widths linear in the radius, with a tip at the origin."""
+    r = np.hypot(x, y)
+    return 0.4 + 0.35 * r, 0.10 + 0.15 * r, -0.10 + 0.10 * r
 
 
-def learned_moments(profile, positions):
-    return np.stack(gaussian.covariance_from_shape(profile.shape_at(positions)), axis=-1)
-
-
-def test_exact_shapes_come_back():
-    """Without noise a truth of second degree is reproduced everywhere."""
-    random = np.random.default_rng(1)
-    profile = learn(*taught(200, random, significance=1e9), default=START)
-    places = np.column_stack([random.uniform(0, 560, 100), random.uniform(0, 400, 100)])
-    np.testing.assert_allclose(learned_moments(profile, places), moments_at(places), atol=1e-6)
-    assert profile.spots == 200 and profile.basis == "quadratic"
-
-
-def radial_moments(positions):
-    """A truth for few spots: a constant ellipse, broader with the radius, and more so along it."""
-    x, y = (positions[:, 0] - 280) / 280, (positions[:, 1] - 200) / 280
-    r2 = x * x + y * y
-    return np.column_stack([2.2 + 0.6 * r2 + 0.9 * x * x, 0.1 + 0.9 * x * y, 1.9 + 0.6 * r2 + 0.9 * y * y])
-
-
-@pytest.mark.parametrize("n", [6, 12, 20, 59])
-def test_few_exact_shapes_come_back(n):
-    """Without noise a truth that depends on radius and direction comes back from few spots."""
-    random = np.random.default_rng(n)
-    taught_spots = taught(n, random, significance=1e9, truth=radial_moments)
-    profile = learn(*taught_spots, default=START)
-    places = np.column_stack([random.uniform(0, 560, 100), random.uniform(0, 400, 100)])
-    np.testing.assert_allclose(learned_moments(profile, places), radial_moments(places), atol=1e-4)
-    assert profile.basis == ("radial" if n < FEWEST_SPOTS["radial quartic"] else "radial quartic")
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_noisy_shapes_average(seed):
-    """With errors of 5 % the 400 spots give the widths to 2 %, and a twentieth of wild spots does not change that."""
-    random = np.random.default_rng(seed)
-    positions, shapes, significance = taught(400, random)
-    wild = random.random(400) < 0.05
-    shapes[wild] -= [0.8, 0.0, 0.8]
-    profile = learn(positions, shapes, significance, default=START)
-    inner = np.column_stack([random.uniform(30, 530, 100), random.uniform(30, 370, 100)])
-    ratio = learned_moments(profile, inner)[:, [0, 2]] / moments_at(inner)[:, [0, 2]]
-    assert np.abs(np.sqrt(ratio) - 1).max() < 0.02
-
-
-def constant_moments(positions):
-    """A truth without any place in it."""
-    return np.tile([2.5, 0.3, 1.8], (len(positions), 1))
-
-
-def quartic_moments(positions):
-    """A truth that grows with the fourth power of the radius outside."""
-    x, y = (positions[:, 0] - 280) / 280, (positions[:, 1] - 200) / 280
-    r4 = (x * x + y * y) * np.stack([x * x, x * y, y * y])
-    return radial_moments(positions) + np.column_stack([1.2 * r4[0], 1.2 * r4[1], 1.2 * r4[2]])
-
-
-TRUTHS = {
-    "constant": constant_moments,
-    "radial": radial_moments,
-    "radial quartic": quartic_moments,
-    "quadratic": moments_at,
-}
-
-
-@pytest.mark.parametrize("truth", TRUTHS)
-def test_the_quadratic_basis_only_where_it_explains_more(truth):
-    """From 400 spots of errors of 3 %, a truth about the origin hardly ever takes the richest basis, another always."""
-    random = np.random.default_rng(7)
-    found = [learn(*taught(400, random, significance=50.0, truth=TRUTHS[truth]), default=START) for _ in range(40)]
-    share = np.mean([profile.basis == "quadratic" for profile in found])
-    assert share == 1 if truth == "quadratic" else share <= 0.05
-
-
-@pytest.mark.parametrize("n", [3, 4, 5, 6, 7, 19, 20, 60])
-def test_fewer_spots_simpler_basis(n):
-    """The basis is one that so many spots allow; a constant truth comes back unbiased however few teach it."""
-    random = np.random.default_rng(n)
-    found = [learn(*taught(n, random, truth=constant_moments), default=START) for _ in range(40)]
-    assert all(FEWEST_SPOTS[profile.basis] <= n and profile.spots == n for profile in found)
-    middle = np.array([learned_moments(profile, np.array([[280.0, 200.0]]))[0] for profile in found])
-    deviation = middle.mean(axis=0) - [2.5, 0.3, 1.8]
-    assert np.all(np.abs(deviation) < WIDE_SIGMA * middle.std(axis=0) / np.sqrt(40) + 1e-3)
-    assert all(FEWEST_SPOTS[learn(*taught(n, random), default=START).basis] <= n for _ in range(20))
-
-
-@pytest.mark.parametrize("scatter", [0.06, 0.15])
-def test_the_scatter_of_the_spots(scatter):
-    """The scatter of the widths, half that of their squares, comes back; it is small where there is none."""
-    random = np.random.default_rng(9)
-    for significance in (150.0, 1000.0):
-        profile = learn(*taught(400, random, scatter=scatter, significance=significance), default=START)
-        assert profile.scatter == pytest.approx(scatter / 2, rel=0.2)
-    assert learn(*taught(400, random, significance=200.0), default=START).scatter < 0.015
-
-
-@pytest.mark.parametrize("significance", [10.0, 100.0, 1000.0])
-def test_spots_that_have_no_common_shape(significance):
-    """Widths without any order, as a wrong lattice finds them, however few or precise: a profile within bounds."""
-    random = np.random.default_rng(11)
-    for n in (3, 5, 7, 9, 12, 20, 30, 60, 90):
-        for _ in range(10):
-            positions, _, weights = taught(n, random, significance=significance)
-            widths = random.choice([1.0, 3.0], n) * random.uniform(0.9, 1.1, n)
-            shapes = gaussian.shape_from_widths(
-                widths, widths * random.uniform(0.6, 1.0, n), random.uniform(-90, 90, n)
-            )
-            large, small, _ = gaussian.widths(learn(positions, shapes, weights, default=START).shape_at(positions))
-            assert np.all((small >= START.narrowest - 1e-9) & (large <= START.widest + 1e-9))
-
-
-@pytest.mark.parametrize("n", [0, 2])
-def test_without_spots_a_round_default(n):
-    """Fewer than three spots: round, a third of BoxSize, everywhere."""
-    profile = learn(*taught(n, np.random.default_rng(0)), default=START)
-    large, small, _ = gaussian.widths(profile.shape_at([[0, 0], [559, 399]]))
-    np.testing.assert_allclose([large, small], 2.0)
-    assert profile.spots == 0
-
-
-def test_widths_stay_within_bounds():
-    """A polynomial that runs away is held between the narrowest spot and BoxSize, with a positive determinant."""
-    steep = np.random.default_rng(5)
-    positions, shapes, significance = taught(100, steep, significance=1e6)
-    left = positions[:, 0] < 200
-    shapes[left] += np.array([1.5, 0.0, 1.5]) * (1 - positions[left, :1] / 200)
-    profile = learn(positions, shapes, significance, default=START)
-    x, y = np.meshgrid(np.linspace(-600, 1200, 40), np.linspace(-600, 1000, 40))
-    large, small, _ = gaussian.widths(profile.shape_at(np.column_stack([x.ravel(), y.ravel()])))
-    assert np.all(small >= 0.4 - 1e-9) and np.all(large <= BOX_SIZE + 1e-9)
-
-
-def test_transposed_image():
-    """Exchanging x and y exchanges the moments."""
-    positions, shapes, significance = taught(150, np.random.default_rng(6))
-    one = learn(positions, shapes, significance, default=START)
-    moments = gaussian.covariance_from_shape(shapes)
-    turned = learn(
-        positions[:, ::-1],
-        gaussian.shape_from_covariance(*moments[::-1]),
-        significance,
-        default=default(ORIGIN[::-1], SHAPE[::-1], 2.0, BOX_SIZE),
+def cubic(x, y):
+    """Polynomials up to the third degree."""
+    return (
+        0.5 + 0.2 * x * x + 0.05 * y - 0.1 * x * y * y,
+        0.1 * x * x - 0.1 * y * y + 0.05 * x,
+        0.2 * x * y + 0.05 * y**3,
     )
-    back = learned_moments(turned, positions[:, ::-1])[:, ::-1]
-    np.testing.assert_allclose(
-        back, learned_moments(one, positions), atol=0.003 * 2.5
-    )  # errors of p, s: not quite alike
-    assert turned.scatter == pytest.approx(one.scatter, rel=0.05)
-    assert turned.basis == one.basis
+
+
+def turning(x, y):
+    """Both widths and the angle linear in the radius, other ones in every direction: no polynomial of any degree."""
+    r, phi = np.hypot(x, y), np.arctan2(y, x)
+    first = 1.2 + 1.3 * (0.35 + 0.55 * r + 0.08 * np.cos(phi))
+    second = 1.2 + 1.3 * (0.05 + 0.40 * r + 0.05 * np.sin(phi))
+    angle = 25 + np.degrees(0.35 * r * np.cos(phi - 0.5))
+    return log_widths(gaussian.shape_from_widths(first, second, angle)).T
+
+
+EXACT = (constant, tip, cubic)
+
+
+def logs_at(truth, positions):
+    """True logarithmic widths (n, 3) at positions (n, 2)."""
+    x, y = (np.asarray(positions).T - np.array(ORIGIN)[:, None]) / SCALE
+    return np.stack(truth(x, y), axis=-1)
+
+
+def places(n, random):
+    return np.column_stack([random.uniform(0, 560, n), random.uniform(0, 400, n)])
+
+
+def fits_of(logs, error):
+    """Free fits of the given logarithmic widths (n, 3), each with error (n,), and their significance (n,)."""
+    step = 1e-5
+    slopes = [
+        shape_from_log_widths(logs + step * axis) - shape_from_log_widths(logs - step * axis) for axis in np.eye(3)
+    ]
+    jacobian = np.stack(slopes, axis=-1) / (2 * step)
+    covariance = np.tile(np.eye(9), (len(logs), 1, 1))
+    covariance[:, 6:, 6:] = (jacobian @ jacobian.transpose(0, 2, 1)) * (error**2)[:, None, None]
+    fits = gaussian.Fits.missing(len(logs))
+    return replace(fits, amplitude=1 / error, shape=shape_from_log_widths(logs), covariance=covariance), 1 / error
+
+
+def taught(truth, n, random, *, error, scatter=0.0):
+    """Positions, fits and significances of n spots; errors spread by a factor of four about `error`."""
+    positions, errors = places(n, random), error * random.uniform(0.5, 2.0, n)
+    deviation = np.hypot(scatter, errors)[:, None] * random.normal(size=(n, 3))
+    return positions, *fits_of(logs_at(truth, positions) + deviation, errors)
+
+
+def found_at(profile, positions):
+    return log_widths(profile.shape_at(positions))
+
+
+@pytest.mark.parametrize("truth", EXACT)
+@pytest.mark.parametrize("n", [60, 400, 2 * MOST_SPOTS])
+def test_exact_shapes_come_back(truth, n):
+    """Without noise constants, tips and polynomials are found everywhere on the image, without scatter or error."""
+    random = np.random.default_rng(1)
+    profile = learn(*taught(truth, n, random, error=1e-9), default=START)
+    inner = ORIGIN + 0.8 * (places(100, random) - ORIGIN)
+    np.testing.assert_allclose(found_at(profile, inner), logs_at(truth, inner), atol=LEAST_SCATTER / 3)
+    assert profile.spots == min(n, MOST_SPOTS)
+    assert profile.scatter == pytest.approx(LEAST_SCATTER) and profile.error < LEAST_SCATTER
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_few_exact_shapes_of_one_kind_come_back(n):
+    """Three spots alike are enough to say so of all places."""
+    random = np.random.default_rng(n)
+    profile = learn(*taught(constant, n, random, error=1e-9), default=START)
+    everywhere = places(50, random)
+    np.testing.assert_allclose(found_at(profile, everywhere), logs_at(constant, everywhere), atol=ROUNDED)
+
+
+@pytest.mark.parametrize("truth", [*EXACT, turning])
+@pytest.mark.parametrize("n", [3, 5, 10, 30, 100, 400])
+def test_the_error_is_that_of_the_learned_widths(truth, n):
+    """At the spots that taught it, the profile is off by as much as its error says, to either side, few spots or many.
+
+    The turning ellipses, of which it cannot hold all, stay within the scatter that it finds.
+    """
+    pulls = []
+    for seed in range(40):
+        random = np.random.default_rng([seed, n])
+        positions, fits, significance = taught(truth, n, random, error=0.03)
+        profile = learn(positions, fits, significance, default=START)
+        off = found_at(profile, positions) - logs_at(truth, positions)
+        pulls.append(off / (profile.uncertainty if truth is turning else profile.error))
+    pulls = np.array(pulls)
+    mean, size = pulls.mean(axis=(1, 2)), np.sqrt(np.mean(pulls**2))
+    assert abs(mean.mean()) < WIDE_SIGMA * mean.std() / np.sqrt(40)
+    assert 1 - SLOW < size < 1 + PRIOR
+
+
+@pytest.mark.parametrize("truth", [*EXACT, turning])
+@pytest.mark.parametrize(("scatter", "error"), [(0.03, 0.05), (0.06, 0.01), (0.10, 0.03)])
+def test_pulls_of_the_widths_of_other_spots(truth, scatter, error):
+    """Spots that scatter about a truth, many of them: what is said of others has pulls of mean 0 and width 1."""
+    pulls, found = [], []
+    for seed in range(20):
+        random = np.random.default_rng([seed, 5])
+        profile = learn(*taught(truth, 400, random, error=error, scatter=scatter), default=START)
+        others = places(30, random)
+        width = logs_at(truth, others) + scatter * random.normal(size=(30, 3))
+        pulls.append((width - found_at(profile, others)) / profile.uncertainty)
+        found.append(profile.scatter)
+    assert_pulls(np.ravel(pulls))
+    assert abs(np.mean(found) - scatter) < WIDE_SIGMA * np.std(found) / np.sqrt(20)
+
+
+def test_fits_of_pixels_teach():
+    """From free fits of noisy pixels, as extraction makes them: right widths, right error, hardly any scatter."""
+    pulls, scatter = [], []
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        positions, n = places(300, random), 300
+        large, small, angle = gaussian.widths(shape_from_log_widths(logs_at(tip, positions)))
+        zero, centre = np.zeros((n, 2)), random.uniform(-0.5, 0.5, (n, 2))
+        volume = random.uniform(1000, 30000, n)
+        spots = np.column_stack([volume, centre, large, small, angle, np.full(n, 20.0), zero])
+        boxes = boxes_of(recorded(drawn(HALF, spots), random))
+        held, free = fitted(boxes, Noise(gain=1.0, read_variance=0.0, offset=0.0), spots)
+        profile = learn(positions, free.fits, held.fits.significance, default=START)
+        pulls.append((found_at(profile, positions) - logs_at(tip, positions)) / profile.error)
+        scatter.append(profile.scatter)
+    assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1, abs=2 * PRIOR)
+    assert max(scatter) < 0.01
+
+
+@pytest.mark.parametrize("truth", [constant, cubic])
+def test_outliers_hardly_count(truth):
+    """A twentieth of the spots, much too narrow or broad and turned, moves the widths by less than half of the error."""
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        positions, fits, significance = taught(truth, 400, random, error=0.03)
+        wild = random.random(400) < 0.05
+        logs = log_widths(fits.shape) + wild[:, None] * random.choice([-0.7, 0.7], (400, 3))
+        with_them, _ = fits_of(logs, 1 / significance)
+        found, clean = (learn(positions, some, significance, default=START) for some in (with_them, fits))
+        off = found_at(found, positions) - found_at(clean, positions)
+        assert np.sqrt(np.mean(off**2)) < 0.5 * clean.error
+        assert found.scatter < clean.scatter + 0.01
+
+
+def test_of_many_spots_the_significant_ones_teach():
+    """More than MOST_SPOTS: the others, here all wrong, have no say."""
+    random = np.random.default_rng(4)
+    positions, good, strong = taught(cubic, MOST_SPOTS, random, error=0.02)
+    elsewhere, poor, weak = taught(constant, 500, random, error=0.2)
+    all_fits = gaussian.Fits.joined([poor, good])
+    profile = learn(np.concatenate([elsewhere, positions]), all_fits, np.concatenate([weak, strong]), default=START)
+    np.testing.assert_allclose(profile.coefficients, learn(positions, good, strong, default=START).coefficients)
+
+
+@pytest.mark.parametrize("error", [1e-3, 1e-2, 1e-1])
+def test_widths_without_any_order(error):
+    """As a wrong lattice finds them, few or many, precise or not: within bounds and finite, far off the image too."""
+    x, y = np.meshgrid(np.linspace(-3000, 3000, 15), np.linspace(-3000, 3000, 15))
+    everywhere = np.column_stack([x.ravel(), y.ravel()])
+    for n in (3, 4, 6, 10, 30, 90):
+        for seed in range(5):
+            random = np.random.default_rng([seed, n])
+            logs = np.log(random.choice([1.0, 3.0], n))[:, None] * [1, 0, 0] + random.normal(0, 0.3, (n, 3))
+            profile = learn(places(n, random), *fits_of(logs, np.full(n, error)), default=START)
+            large, small, _ = gaussian.widths(profile.shape_at(everywhere))
+            assert np.all((small > NARROWEST - 1e-9) & (large < WIDEST * HALF + 1e-9))
+            assert 0 <= profile.error < 2 and 0 <= profile.scatter < 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_without_spots_the_default(n):
+    """Fewer than three spots teach nothing: round, of the given width, everywhere."""
+    profile = learn(*taught(cubic, n, np.random.default_rng(0), error=0.01), default=START)
+    large, small, _ = gaussian.widths(profile.shape_at([[0, 0], [559, 399], [280, 200]]))
+    np.testing.assert_allclose([large, small], 2.0, rtol=1e-6)
+    assert profile == START and profile.spots == 0 and profile.uncertainty == 0
+
+
+@pytest.mark.parametrize("n", [5, 40, 400])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_quarter_turn_and_a_mirror_turn_the_shapes(n, mirrored):
+    """Axes exchanged, with or without a change of sign: the ellipses turn with the image, and nothing else changes."""
+    positions, fits, significance = taught(cubic, n, np.random.default_rng(6), error=0.02, scatter=0.02)
+    axes = np.array([[0, 1], [1, 0]] if mirrored else [[0, -1], [1, 0]])
+    signs = np.array([1, -1, 1] if mirrored else [1, -1, -1])
+    turned = (positions - ORIGIN) @ axes.T + ORIGIN
+    fits_turned, _ = fits_of(log_widths(fits.shape) * signs, 1 / significance)
+    one = learn(positions, fits, significance, default=START)
+    two = learn(turned, fits_turned, significance, default=START)
+    np.testing.assert_allclose(found_at(two, turned), found_at(one, positions) * signs, atol=ROUNDED)
+    assert two.scatter == pytest.approx(one.scatter, rel=1e-5) and two.error == pytest.approx(one.error, rel=1e-5)
+
+
+@pytest.mark.parametrize("angle", [15.0, 30.0, 45.0])
+def test_any_turn_turns_the_shapes(angle):
+    """By another angle the prior of single monomials is not quite the same: alike within a part of the error."""
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    axes, twice = np.array([[cos, -sin], [sin, cos]]), np.array([[cos**2 - sin**2, -2 * sin * cos]])
+    twice = np.concatenate([twice, [[2 * sin * cos, cos**2 - sin**2]]])
+    positions, fits, significance = taught(cubic, 300, np.random.default_rng(8), error=0.03)
+    logs = log_widths(fits.shape)
+    logs[:, 1:] = logs[:, 1:] @ twice.T
+    turned = (positions - ORIGIN) @ axes.T + ORIGIN
+    one = learn(positions, fits, significance, default=START)
+    two = learn(turned, *fits_of(logs, 1 / significance), default=START)
+    expected = found_at(one, positions)
+    expected[:, 1:] = expected[:, 1:] @ twice.T
+    assert np.sqrt(np.mean((found_at(two, turned) - expected) ** 2)) < 0.5 * one.error
+
+
+def test_the_unit_of_length_does_not_matter():
+    """Image, positions and widths twice as large: twice the widths."""
+    positions, fits, significance = taught(cubic, 200, np.random.default_rng(9), error=0.03)
+    one = learn(positions, fits, significance, default=replace(START, narrowest=0.01, widest=100.0))
+    larger, _ = fits_of(log_widths(fits.shape) + [np.log(2), 0, 0], 1 / significance)
+    twice = default((560.0, 400.0), (800, 1120), 4.0, HALF)
+    two = learn(2 * positions, larger, significance, default=replace(twice, narrowest=0.01, widest=100.0))
+    found = gaussian.widths(two.shape_at(2 * positions)), gaussian.widths(one.shape_at(positions))
+    np.testing.assert_allclose(found[0][0], 2 * found[1][0], rtol=ROUNDED)
+    np.testing.assert_allclose(found[0][1], 2 * found[1][1], rtol=ROUNDED)
+
+
+@pytest.mark.parametrize("n", [2, 3, 40, 400])
+def test_text_holds_it_exactly(n):
+    """Through JSON and through the HISTORY of a reflection file: an equal profile, equal shapes to the last bit."""
+    random = np.random.default_rng(10)
+    profile = replace(learn(*taught(turning, n, random, error=0.05), default=START), straying=0.1 + 0.2)
+    values = json.loads(json.dumps(asdict(profile)))
+    from_json = Profile(**values | {name: tuple(values[name]) for name in ("origin", "coefficients")})
+    header = Header(
+        program="ed2d 0.1.0",
+        step="extract",
+        image="ABC0000001",
+        batch=1,
+        lattice=Lattice(ORIGIN, (19.1, 0.3), (-9.7, 17.2)),
+        noise=Noise(gain=1.0, read_variance=0.0, offset=0.0),
+        profile=profile,
+    )
+    positions = places(20, random)
+    for back in (from_json, read_history(write_history(header)).profile):
+        assert back == profile
+        np.testing.assert_array_equal(back.shape_at(positions), profile.shape_at(positions))
