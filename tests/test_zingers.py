@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ed2d import flags
+from ed2d import flags, gaussian
 from ed2d.noise import Noise
 from ed2d.spots import fit_free, fit_held
 from ed2d.zingers import spikes, zingers
@@ -139,5 +139,5 @@ def test_zingers_are_named_pixel_by_pixel():
     hit = np.eye(361, dtype=bool)
     boxes = boxes_of(recorded(drawn(HALF, spots), random) + 400 * hit)
     fits = fits_at(theta_of(spots))
-    np.testing.assert_array_equal(zingers(boxes, COUNTED, fits), hit)
+    np.testing.assert_array_equal(zingers(boxes, COUNTED, *gaussian.parts(HALF, fits)), hit)
     np.testing.assert_array_equal(spikes(boxes, COUNTED), hit)
