@@ -168,7 +168,7 @@ def test_fits_of_pixels_teach():
 
 @pytest.mark.parametrize("truth", [constant, cubic])
 def test_outliers_hardly_count(truth):
-    """A twentieth of the spots, much too narrow or broad and turned, moves the widths by less than half of the error."""
+    """A twentieth of the spots, far too narrow or broad, moves the widths by less than half of the error."""
     for seed in range(5):
         random = np.random.default_rng(seed)
         positions, fits, significance = taught(truth, 400, random, error=0.03)
@@ -251,7 +251,7 @@ def test_the_unit_of_length_does_not_matter():
     """Image, positions and widths twice as large: twice the widths."""
     positions, fits, significance = taught(cubic, 200, np.random.default_rng(9), error=0.03)
     one = learn(positions, fits, significance, default=replace(START, narrowest=0.01, widest=100.0))
-    larger, _ = fits_of(log_widths(fits.shape) + [np.log(2), 0, 0], 1 / significance)
+    larger, _ = fits_of(log_widths(fits.shape) + np.array([np.log(2), 0, 0]), 1 / significance)
     twice = default((560.0, 400.0), (800, 1120), 4.0, HALF)
     two = learn(2 * positions, larger, significance, default=replace(twice, narrowest=0.01, widest=100.0))
     found = gaussian.widths(two.shape_at(2 * positions)), gaussian.widths(one.shape_at(positions))
