@@ -82,6 +82,67 @@ def test_the_model_of_a_fit_is_the_formula_of_the_contract():
     np.testing.assert_allclose(fits.volume, spots[:, 0], rtol=1e-12)
 
 
+def test_log_widths_are_mean_half_difference_and_twice_the_angle():
+    """g = log(Bx By)/2 and log(Bx/By)/2 towards 2 w, from widths and angle; and back to the same (p, r, s)."""
+    random = np.random.default_rng(23)
+    large = random.uniform(0.4, 6, 500)
+    small = large * random.uniform(0.02, 1.0, 500)
+    angle = random.uniform(-90, 90, 500)
+    shape = gaussian.shape_from_widths(large, small, angle)
+    mean, half, twice = np.log(large * small) / 2, np.log(large / small) / 2, 2 * np.radians(angle)
+    logs = np.column_stack([mean, half * np.cos(twice), half * np.sin(twice)])
+    np.testing.assert_allclose(gaussian.log_widths(shape), logs, atol=1e-9)
+    np.testing.assert_allclose(gaussian.shape_from_log_widths(logs), shape, rtol=1e-9, atol=1e-9)
+
+
+def test_log_widths_of_circles():
+    """A circle has no direction: exactly 0 for both other numbers, and hardly more for what is nearly one."""
+    width = np.array([0.4, 1.0, 2.0, 7.0])
+    circles = gaussian.shape_from_covariance(width**2, 0 * width, width**2)
+    np.testing.assert_allclose(gaussian.log_widths(circles), np.column_stack([np.log(width), 0 * width, 0 * width]))
+    np.testing.assert_allclose(gaussian.shape_from_log_widths(gaussian.log_widths(circles)), circles, atol=1e-12)
+    for tiny in (1e-300, 1e-160, 1e-16, 1e-8):
+        nearly = gaussian.shape_from_log_widths(np.array([[0.5, tiny, -tiny]]))
+        np.testing.assert_allclose(gaussian.widths(nearly)[:2], np.exp(0.5), rtol=4 * tiny + 1e-12)
+    logs = np.random.default_rng(24).normal(0, 1, (2000, 3))
+    np.testing.assert_allclose(gaussian.log_widths(gaussian.shape_from_log_widths(logs)), logs, atol=1e-6)
+
+
+def test_the_variances_of_log_widths_are_those_of_their_draws():
+    """Thousands of draws of the shapes from a small covariance: their log widths scatter as predicted."""
+    random = np.random.default_rng(25)
+    theta = theta_of(many_spots(6, random, volume=900, background=20))
+    root = 0.002 * random.normal(size=(6, 9, 9))
+    fits = replace(fits_at(theta), covariance=root @ root.transpose(0, 2, 1))
+    draws = theta + np.einsum("nij,mnj->mni", root, random.normal(size=(4000, 6, 9)))
+    logs = np.array([gaussian.log_widths(draw[:, 6:]) for draw in draws])
+    variance = gaussian.log_widths_variance(fits)
+    assert variance.shape == (6, 3)
+    np.testing.assert_allclose(logs.var(axis=0), variance, rtol=WIDE_SIGMA * np.sqrt(2 / 4000) + 2e-2)
+
+
+def test_unit_volume_adds_up_to_one():
+    """The pixels of a Gaussian that lies in the box add up to 1, wherever its centre; volume times it is the peak."""
+    random = np.random.default_rng(26)
+    spots = many_spots(50, random, volume=700, background=0, widths=(1.0, 2.0))
+    found = gaussian.unit_volume(15, spots[:, 1:3], gaussian.shape_from_widths(*spots[:, 3:6].T))
+    broad = spots[:, 4] > 0.9
+    assert broad.sum() > 20
+    np.testing.assert_allclose(found.sum(axis=1)[broad], 1, atol=1e-6)
+    np.testing.assert_allclose(700 * found, drawn(15, spots), atol=1e-9)
+
+
+def test_the_parts_of_a_model_are_plane_and_peak():
+    """parts are the model without spot and without plane, and add up to it; peaks may be negative."""
+    spots = many_spots(30, np.random.default_rng(27), volume=900, background=20, slope=0.05)
+    spots[::3, 0] *= -1
+    fits = fits_at(theta_of(spots))
+    plane, peak = gaussian.parts(HALF, fits)
+    np.testing.assert_allclose(plane, drawn(HALF, spots * [0, 1, 1, 1, 1, 1, 1, 1, 1]), atol=1e-9)
+    np.testing.assert_allclose(peak, drawn(HALF, spots * [1, 1, 1, 1, 1, 1, 0, 0, 0]), atol=1e-9)
+    np.testing.assert_allclose(plane + peak, gaussian.model(HALF, fits), atol=1e-9)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_first_derivatives_against_differences(seed):
     """Polynomials of -1/2 dq/d(cx, cy, p, r, s) equal central differences of the definition on every pixel."""
