@@ -1,4 +1,4 @@
-"""Where a spot is expected: the mean of lattice and fit with its variance, and the shape that an uncertain place has."""
+"""Where a spot is expected: the mean of lattice and fit with its variance, and the shape of an uncertain place."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def scene(n, random, *, straying, errors):
 @pytest.mark.parametrize("straying", [0.003, 0.05, 0.4])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_pulls_of_the_places(straying, seed):
-    """Fits from much better to much worse than the lattice: off by what the variance says, x and y alike in the mean."""
+    """Fits from much better to much worse than the lattice: off by what the variance says."""
     random = np.random.default_rng(seed)
     calculated, true, observed, variance = scene(4000, random, straying=straying, errors=(0.01, 0.3))
     variance[:, 1] = variance[:, 0]
@@ -79,7 +79,7 @@ def test_spots_that_do_not_stray_are_on_the_lattice():
 
 @pytest.mark.parametrize("variance", [0.0, 0.01, 0.3, 1.5])
 def test_spread_out_is_the_mean_over_the_places(variance):
-    """The Gaussian averaged over normal displacements (Gauss-Hermite nodes) has the spread out shape, and its volume."""
+    """The Gaussian averaged over normal displacements (Gauss-Hermite nodes) has the spread out shape."""
     spots = many_spots(20, np.random.default_rng(5), volume=1, background=0, widths=(1.2, 2.2))
     centre, shape = spots[:, 1:3], shape_of(spots)
     node, weight = np.polynomial.hermite_e.hermegauss(25)
