@@ -1,9 +1,12 @@
 """Zingers and spikes: found under and beside spots, honest pixels left alone, and the fits as without them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ed2d import flags, gaussian
+from ed2d.boxes import grid
 from ed2d.noise import Noise
 from ed2d.spots import fit_free, fit_held
 from ed2d.zingers import spikes, zingers
@@ -84,6 +87,28 @@ def test_spots_that_are_not_gaussian_stay_whole(volume, share):
         assert np.mean(found.flag & flags.ZINGER != 0) <= share
         assert not np.any(found.flag & flags.EXCLUDING)
         assert np.abs(found.fits.centre - spots[:, 1:3]).max() < 0.2
+
+
+@pytest.mark.parametrize("case", WHOLE)
+@pytest.mark.parametrize("hidden", ["saturated", "masked", "line", "dead pixels"])
+def test_what_is_left_of_hidden_cores_stays_whole(case, hidden):
+    """Beside saturated or masked pixels the wings of a spot stand alone, but are no spikes."""
+    volume, background, widths = WHOLE[case]
+    random = np.random.default_rng(21)
+    spots = many_spots(300, random, volume=volume, background=background, widths=widths)
+    expected = drawn(HALF, spots)
+    peak = expected.max(axis=1, keepdims=True) - background
+    x, y = grid(HALF)
+    unseen = {
+        "saturated": expected - background > peak / 5,
+        "masked": np.hypot(x, y) < 2.5,
+        "line": x == y,
+        "dead pixels": random.random(expected.shape) < 0.2,
+    }[hidden] & np.ones_like(expected, bool)
+    boxes = boxes_of(recorded(expected, random), usable=~unseen)
+    if hidden == "saturated":
+        boxes = replace(boxes, ignored=boxes.saturated, saturated=boxes.ignored)
+    assert not spikes(boxes, COUNTED).any()
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])

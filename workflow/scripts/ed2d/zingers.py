@@ -16,7 +16,7 @@ EIGHT = tuple((i, j) for j in (-1, 0, 1) for i in (-1, 0, 1) if (i, j) != (0, 0)
 def spikes(boxes, noise):
     """Pixels (n, side^2) alone far above the background, and what is left of a short track without its ends.
 
-    Alone: ALONE times as high as all eight neighbours but one.
+    Alone: ALONE times as high as all eight neighbours but one; saturated and masked ones may be as high as any.
     """
     found = np.zeros_like(boxes.usable)
     for rows in chunks(len(boxes)):
@@ -29,7 +29,8 @@ def _spikes(boxes, noise):
     limit = upper_limit(noise.variance(level), noise.gain, THRESHOLD)
     found = np.zeros_like(boxes.usable)
     rows = np.flatnonzero(np.max(boxes.values, axis=1) > level + limit)
-    excess = np.where(boxes.usable[rows], boxes.values[rows] - level[rows, None], -np.inf)
+    unseen = np.where(boxes.saturated[rows] | boxes.ignored[rows], np.inf, -np.inf)
+    excess = np.where(boxes.usable[rows], boxes.values[rows] - level[rows, None], unseen)
     for _ in range(ENDS_OF_TRACKS):
         row, pixel = _alone_on_a_line(excess, limit[rows])
         second = np.partition(_around(excess, row, pixel, EIGHT, beyond=-np.inf), 6, axis=1)[:, 6]
@@ -41,7 +42,7 @@ def _spikes(boxes, noise):
 
 def _alone_on_a_line(excess, limit):
     """Rows and pixels above `limit` (n,) with a far lower neighbour on their left or right: a cheap first choice."""
-    row, pixel = np.nonzero(excess > limit[:, None])
+    row, pixel = np.nonzero((excess > limit[:, None]) & (excess < np.inf))
     low = np.minimum(*_around(excess, row, pixel, LINE, beyond=-np.inf).T)
     chosen = excess[row, pixel] > ALONE * low
     return row[chosen], pixel[chosen]
