@@ -6,7 +6,7 @@ import pytest
 from ed2d import flags
 from ed2d.boxes import CHUNK, cut, grid
 from ed2d.noise import Noise
-from ed2d.spots import fit_free, fit_held
+from ed2d.spots import LEAST_LEVEL, fit_free, fit_held, model_variance, pixel_flags, weights
 from ed2d.zingers import spikes
 from populations import BOX_SIZE, HALF, fitted
 from stills import assert_pulls, boxes_of, drawn, fits_at, image_of, many_spots, recorded, shape_of, theta_of, tracks
@@ -151,6 +151,52 @@ def test_what_stands_on_unusable_pixels_never_matters():
             np.testing.assert_array_equal(found.flag, first.flag)
             for name in ("amplitude", "plane", "centre", "shape", "covariance", "chi2", "dof"):
                 np.testing.assert_array_equal(getattr(found.fits, name), getattr(first.fits, name))
+
+
+@pytest.mark.parametrize(("gain", "read_noise", "offset"), [(1, 0, 0), (5, 10, 100)])
+def test_weights_are_those_of_the_model(gain, read_noise, offset):
+    """1/variance of the expected counts of a right model, whatever the pixels hold; 0 where not usable."""
+    random = np.random.default_rng(17)
+    spots = many_spots(50, random, volume=3000, background=40, slope=0.02)
+    noise = Noise(gain=gain, read_variance=read_noise**2, offset=offset)
+    plane, peak = drawn(HALF, spots * [0, *8 * [1]]) + offset, drawn(HALF, spots * [1, 1, 1, 1, 1, 1, 0, 0, 0])
+    usable = random.random(plane.shape) < 0.9
+    for values in (recorded(drawn(HALF, spots), random), random.normal(0, 1e4, plane.shape)):
+        found = weights(boxes_of(values, usable=usable), noise, plane, peak)
+        expected = gain * drawn(HALF, spots) + read_noise**2
+        np.testing.assert_allclose(found, np.where(usable, 1 / expected, 0), rtol=1e-9)
+
+
+def test_no_pixel_is_without_noise():
+    """Negative peaks count as none; planes that fall far below the median of the box are raised to a part of it."""
+    random = np.random.default_rng(18)
+    boxes, noise = boxes_of(random.poisson(40.0, (3, 361))), Noise(gain=1.0, read_variance=4.0, offset=10.0)
+    dx, _ = grid(HALF)
+    level = np.broadcast_to(40.0, (3, 361))
+    hole = -30 * np.exp(-0.1 * dx**2) * np.ones((3, 1))
+    np.testing.assert_allclose(model_variance(boxes, noise, level, hole), 40 - 10 + 4)
+    steep = np.ones((3, 1)) * (40.0 + 20 * dx)
+    found, middle = model_variance(boxes, noise, steep, 0 * hole), np.median(boxes.values, axis=1)[:, None] - 10
+    np.testing.assert_allclose(found, np.maximum(steep - 10, LEAST_LEVEL * middle) + 4)
+
+
+def test_flags_of_pixels():
+    """Every reason for which a pixel is not usable is a flag of its box, and only those."""
+    random = np.random.default_rng(19)
+    image = image_of(random.normal(10, 1, (30, 40)), ignored=random.random((30, 40)) < 0.01,
+                     saturated=random.random((30, 40)) < 0.003)  # fmt: skip
+    boxes = cut(image, np.column_stack([random.integers(0, 40, 200), random.integers(0, 30, 200)]), 2)
+    boxes = boxes.without(random.random(boxes.usable.shape) < 0.01)
+    found = pixel_flags(boxes)
+    for bit, pixels in (
+        (flags.EDGE, boxes.outside),
+        (flags.MASKED, boxes.ignored),
+        (flags.SATURATED, boxes.saturated),
+        (flags.ZINGER, boxes.zinger),
+    ):
+        np.testing.assert_array_equal(found & bit != 0, pixels.any(axis=1))
+        assert 5 < np.count_nonzero(found & bit) < 195
+    assert not np.any(found & ~(flags.EDGE | flags.MASKED | flags.SATURATED | flags.ZINGER))
 
 
 def test_decode_names_the_bits():
