@@ -116,7 +116,8 @@ def test_what_stands_on_unusable_pixels_never_matters():
     ignored, saturated = random.random(shape) < 0.1, random.random(shape) < 0.05
     results = []
     for value in (0.0, np.nan, np.inf, -np.inf, -1e300, 1e9):
-        image = image_of(np.where(ignored | saturated, value, data), ignored=ignored, saturated=saturated & ~ignored)
+        full = np.where(saturated, value if np.isfinite(value) else 1e5, data)
+        image = image_of(np.where(ignored, value, full), ignored=ignored, saturated=saturated)
         boxes = cut(image, centre, HALF)
         weights = boxes.usable / 30.0
         start = np.zeros((25, 2)), np.tile(ROUND, (25, 1))
