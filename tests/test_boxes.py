@@ -1,6 +1,6 @@
 """Boxes cut out of an image: the right pixels, and why a pixel is not usable."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -240,6 +240,16 @@ def test_flat_boxes_have_lost_a_paraboloid():
     flat = boxes.flat()
     np.testing.assert_allclose(flat.values, np.where(usable, plane, 0), atol=1e-12)
     assert not flat.curvature.any() and np.array_equal(flat.usable, usable)
+
+
+def test_flat_boxes_have_lost_their_neighbours():
+    """Values less what neighbouring spots put there, and nothing more to take off; once, not again."""
+    random = np.random.default_rng(5)
+    own, others = random.normal(30, 5, (6, 49)), random.exponential(20, (6, 49))
+    usable = random.random((6, 49)) < 0.8
+    flat = replace(boxes_of(own + others, usable=usable), surroundings=others).flat()
+    np.testing.assert_allclose(flat.values, np.where(usable, own, 0))
+    np.testing.assert_array_equal(flat.flat().values, flat.values)
 
 
 @pytest.mark.parametrize("n", [0, 1, 1024, 1025, 5000])

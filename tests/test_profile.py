@@ -206,6 +206,22 @@ def test_widths_without_any_order(error):
             assert 0 <= profile.error < 2 and 0 <= profile.scatter < 2
 
 
+@pytest.mark.parametrize("truth", [tip, cubic])
+def test_beyond_the_spots_nothing_changes(truth):
+    """Shapes far out are those at the distance of the outermost spot in the same direction, however far."""
+    random = np.random.default_rng(14)
+    positions, fits, significance = taught(truth, 200, random, error=0.03)
+    profile = learn(positions, fits, significance, default=START)
+    radius = np.max(np.linalg.norm(positions - ORIGIN, axis=1))
+    direction = random.normal(size=(50, 2))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    at = found_at(profile, ORIGIN + radius * direction)
+    for factor in (1.001, 1.5, 10.0, 1e6):
+        np.testing.assert_allclose(found_at(profile, ORIGIN + factor * radius * direction), at, atol=ROUNDED)
+    within = found_at(profile, ORIGIN + 0.7 * radius * direction)
+    assert np.abs(within - at).max() > 0.02
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_without_spots_the_default(n):
     """Fewer than three spots teach nothing: round, of the given width, everywhere."""
