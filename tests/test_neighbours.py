@@ -103,7 +103,7 @@ def test_the_basis_does_not_matter():
 def test_neighbours_have_the_shape_of_their_own_place():
     """Widths that grow with the radius: the outer one of two neighbours is the broader one."""
     lattice = Lattice(ORIGIN, (8.3, 0.0), (0.0, 60.0))
-    profile = replace(default(ORIGIN, SHAPE, 1.0, 9), coefficients=(0.0, 0.0, 0.0, 0.8, *8 * (0.0,)))
+    profile = replace(default(ORIGIN, SHAPE, 1.0, 9), reach=2.0, coefficients=(0.0, 0.0, 0.0, 0.8, *8 * (0.0,)))
     miller = np.array([[10, 0], [-12, 0]])
     positions = lattice.position(miller)
     centre = nearest_pixels(positions)
