@@ -193,3 +193,30 @@ def test_clear_is_decided_by_the_held_fit():
     np.testing.assert_array_equal(found.clear, found.held.fits.significance >= CLEAR)
     np.testing.assert_array_equal(np.isfinite(found.free.fits.amplitude), found.clear)
     assert found.held.fits.held[np.isfinite(found.held.fits.amplitude)].all() and 10 < found.clear.sum() < len(miller)
+
+
+def test_neighbours_are_taken_off_the_boxes():
+    """In a crowd, what neighbours put into boxes is taken off, and with it most of the bias; else nothing."""
+    dense, shape, width = Lattice((100.3, 90.7), (8.6, 0.7), (-0.9, 9.3)), (181, 201), 1.5
+    random = np.random.default_rng(6)
+    h, k = np.mgrid[-30:31, -30:31]
+    every = np.column_stack([h.ravel(), k.ravel()])
+    places, volumes = dense.position(every), random.exponential(3000, len(every)) * np.any(every, axis=1)
+    y, x = np.indices(shape)
+    across, along = (np.exp(-0.5 * ((axis - places[:, [n]]) / width) ** 2) for n, axis in enumerate((x[0], y[:, 0])))
+    expected = 20 + (along * (volumes / (2 * np.pi * width**2))[:, None]).T @ across
+    image = image_of(random.poisson(expected).astype(float))
+    miller = predict(dense, shape=shape)
+    true = volumes[(miller[:, 0] + 30) * 61 + miller[:, 1] + 30]
+    inner = np.all((dense.position(miller) > 20) & (dense.position(miller) < 160), axis=1)
+    round_spots = profile.default(dense.origin, shape, width, GIVEN.half)
+    noise = Noise(gain=1.0, read_variance=0.0, offset=0.0)
+    first = measure(image, miller, dense, round_spots, noise, GIVEN)
+    second = measure_again(first.apart(dense, round_spots), image, miller, dense, round_spots, GIVEN)
+    pulls = [((m.held.fits.volume - true) / np.sqrt(m.held.fits.volume_variance))[inner] for m in (first, second)]
+    assert abs(pulls[1].mean()) < 0.4 * abs(pulls[0].mean())
+    assert_pulls(pulls[1], bias=BIAS)
+    assert second.fresh == len(miller) and np.any(second.boxes.surroundings)
+    image, _ = scene()
+    alone = measure(image, predict(LATTICE, shape=SHAPE), LATTICE, learned(1.5), NOISE, GIVEN)
+    assert alone.apart(LATTICE, learned(1.5)) is alone
