@@ -73,21 +73,24 @@ def integrate_image(image, table, lattice, noise, profile, parameters):
     places = Places.of(table, lattice, profile.straying)
     made = (places, noise, profile, parameters)
     measured = measure_intensities(image, miller, bending, *made)
-    step, *curve = choose_step(measured.growth, measured.kept & (measured.flag & flags.SATURATED == 0))
+    whole = measured.kept & (measured.flag & flags.SATURATED == 0)
+    step, loss, loss_sigma, strong = choose_step(measured.growth, whole)
     between = intercalated(image, miller, places, noise, profile)
     rows = _table(table, measured, step, between)[measured.kept]
     box_sums, profile_fits = (_friedel(rows, column, lattice) for column in ("I", "IPR"))
     return Integration(
-        table,
-        measured,
-        _with_models(rows, box_sums, profile_fits) if parameters.apply_error_model else rows,
-        step,
-        *curve,
-        null_control(image, miller, bending, *made, step),
-        compare_backgrounds(measured.growth, step, *between[:2]),
-        box_sums,
-        profile_fits,
-        parameters.apply_error_model,
+        extracted=table,
+        measured=measured,
+        table=_with_models(rows, box_sums, profile_fits) if parameters.apply_error_model else rows,
+        step=step,
+        loss=loss,
+        loss_sigma=loss_sigma,
+        strong=strong,
+        null_control=null_control(image, miller, bending, *made, step),
+        backgrounds=compare_backgrounds(measured.growth, step, *between[:2]),
+        box_sums=box_sums,
+        profile_fits=profile_fits,
+        applied=parameters.apply_error_model,
     )
 
 
@@ -117,9 +120,8 @@ def _friedel(table, column, lattice):
 def _with_models(table, box_sums, profile_fits):
     """A copy of the table with the errors of box sums and profile fits by their error models, where these are known."""
     table, pairs = table.copy(), friedel_pairs(np.column_stack([table["H"], table["K"]]))
-    models = {name: box_sums.model for name in ["I", *(f"I{n}" for n in range(grow_steps(table.dtype.names) + 1))]} | {
-        "IPR": profile_fits.model
-    }
+    series = ["I", *(f"I{n}" for n in range(grow_steps(table.dtype.names) + 1))]
+    models = {column: box_sums.model for column in series} | {"IPR": profile_fits.model}
     for column, model in models.items():
         if np.isfinite(model.sdfac):
             expected = table[column].copy()

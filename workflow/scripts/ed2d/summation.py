@@ -67,10 +67,13 @@ def grow(fits, neighbours, noise, *, box_size, steps, rim_size):
     """
     half, values = fits.boxes.half, fits.boxes.values
     innermost, _ = squares(half, box_size, 0, rim_size)
-    background = fits.boxes.usable & neighbours.clear & ~innermost
-    background = clean(values - fits.surroundings, background, noise)
-    every = [squares(half, box_size, step, rim_size) for step in range(steps + 1)]
-    series = [_linear_forms(fits, neighbours, background, inner, rim) for inner, rim in every]
+    possible = (fits.boxes.usable | fits.boxes.zinger) & neighbours.clear & ~innermost
+    background = clean(values - fits.surroundings, possible & fits.boxes.usable, noise)
+    series = []
+    for step in range(steps + 1):
+        inner, rim = squares(half, box_size, step, rim_size)
+        enough = np.count_nonzero(possible & rim, axis=1) >= FEWEST_RIM_PIXELS
+        series.append(_linear_forms(fits, inner, background & rim, enough, neighbours.close))
     forms, levels, differences, responses = (np.array(part) for part in zip(*series, strict=True))
     return Growth(
         intensity=np.einsum("snp,np->sn", forms, values),
@@ -84,16 +87,17 @@ def grow(fits, neighbours, noise, *, box_size, steps, rim_size):
     )
 
 
-def _linear_forms(fits, neighbours, background, inner, rim):
+def _linear_forms(fits, inner, rim, enough, close):
     """Coefficients (n, side^2) of the pixels in I_N, in the background per pixel and in this less the plane's constant.
 
-    And the response (n,). Where close neighbours leave too few pixels of the rim, the constant of the fitted plane
-    takes the place of their mean, and there is no difference; where anything else does, NaN.
+    And the response (n,). rim (n, side^2): pixels of the background. Where they are not enough (n,) and neighbours are
+    close (n,), the constant of the fitted plane takes the place of their mean, and there is no difference; where
+    neighbours are not, NaN.
     """
-    members, rim = fits.boxes.usable & inner, background & rim
+    members, constant, enough = fits.boxes.usable & inner, fits.forms[:, 1], enough[:, None]
     count = np.count_nonzero(rim, axis=1)[:, None]
-    enough, constant = count >= FEWEST_RIM_PIXELS, fits.forms[:, 1]
-    level = np.where(enough, rim / np.maximum(count, 1), np.where(neighbours.close[:, None], constant, np.nan))
+    mean = np.where(count > 0, rim / np.maximum(count, 1), constant)
+    level = np.where(enough, mean, np.where(close[:, None], constant, np.nan))
     level = _without(level, fits, [0, *fits.others])
     form = _without(members - np.count_nonzero(members, axis=1)[:, None] * level, fits, fits.others)
     response = np.einsum("np,np->n", form, fits.profiles[:, 0])
@@ -113,7 +117,7 @@ def choose_step(growth, usable):
     Decided once for an image from the strong spots among the usable ones (n,), N = 0..largest. D_N is the median of
     their relative losses (I_largest - I_N) / I_largest, which a few spots on odd backgrounds do not move; its standard
     deviation is that of the median of as many normal variables with the width of the losses, or with their expected
-    width if this is larger. N is the first with D_N below SIGNIFICANT standard deviations or below LOSS_OF_NO_ACCOUNT.
+    width if this is larger. N is the first with |D_N| below SIGNIFICANT standard deviations or below LOSS_OF_NO_ACCOUNT.
     Returns N, D (steps,), sigma_D (steps,), number of strong spots. Without these N = 0.
     """
     series, covariance = growth.intensity, growth.covariance
