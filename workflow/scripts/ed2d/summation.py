@@ -117,7 +117,7 @@ def choose_step(growth, usable):
     Decided once for an image from the strong spots among the usable ones (n,), N = 0..largest. D_N is the median of
     their relative losses (I_largest - I_N) / I_largest, which a few spots on odd backgrounds do not move; its standard
     deviation is that of the median of as many normal variables with the width of the losses, or with their expected
-    width if this is larger. N is the first with |D_N| below SIGNIFICANT standard deviations or below LOSS_OF_NO_ACCOUNT.
+    width if this is larger. N is the first with |D_N| below SIGNIFICANT standard deviations or LOSS_OF_NO_ACCOUNT.
     Returns N, D (steps,), sigma_D (steps,), number of strong spots. Without these N = 0.
     """
     series, covariance = growth.intensity, growth.covariance
