@@ -98,10 +98,12 @@ def _outside(offset, half):
 
 def _around(miller, lattice, distance):
     """Miller indices (n, 2) of all lattice points within `distance`, px, of points (n, 2), a set of n at a time."""
-    within = 1.2 * (distance + lattice.spacing)  # distortions move neighbours
+    basis = lattice.reduced_basis()
+    to_miller = basis @ np.linalg.inv(lattice.basis)
+    nearest = np.round(miller @ np.linalg.inv(to_miller))
+    within = 1.2 * (distance + np.linalg.norm(basis, axis=1).sum() / 2)  # distortions move neighbours
     steps = int(np.ceil(1.2 * within / lattice.spacing))
-    to_miller = lattice.reduced_basis() @ np.linalg.inv(lattice.basis)
     for i in range(-steps, steps + 1):
         for j in range(-steps, steps + 1):
-            if np.linalg.norm(np.array([i, j]) @ lattice.reduced_basis()) < within:
-                yield np.round(miller) + np.round(np.array([i, j]) @ to_miller)
+            if np.linalg.norm(np.array([i, j]) @ basis) < within:
+                yield np.round((nearest + np.array([i, j])) @ to_miller)
