@@ -46,12 +46,16 @@ class Integration:
 
     @property
     def profile_over_box(self):
-        """Sum of the profile fits of strong spots over that of their box sums, and its standard deviation; or NaN."""
-        box, profile = self.table["I"], self.table["IPR"]
-        strong = box > STRONG * np.sqrt(self.table["VARI"])
+        """Sum of the profile fits of strong spots over that of their box sums, and its standard deviation; or NaN.
+
+        With the errors before any error model.
+        """
+        growth, measured = self.measured.growth, self.measured
+        box, variance = growth.intensity[self.step], growth.variance[self.step]
+        strong = measured.kept & (box > STRONG * np.sqrt(variance))
         total = box[strong].sum() if strong.any() else np.nan
-        difference = np.maximum(self.table["VARI"] - self.table["VARIPR"], 0)
-        return float(profile[strong].sum() / total), float(np.sqrt(difference[strong].sum()) / total)
+        difference = np.maximum(variance - measured.volume_variance, 0)
+        return float(measured.volume[strong].sum() / total), float(np.sqrt(difference[strong].sum()) / total)
 
     @property
     def corrected(self):
