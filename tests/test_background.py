@@ -7,11 +7,14 @@ from ed2d.background import PATCH_HALF, clean, intercalated
 from ed2d.boxes import cut, nearest_pixels
 from ed2d.lattice import Lattice, predict
 from ed2d.noise import Noise
+from ed2d.profile import default
+from integrated import on_lattice
 from stills import WIDE_SIGMA, assert_pulls, image_of, recorded
 
 COUNTED = Noise(gain=1.0, read_variance=0.0, offset=0.0)
 LATTICE = Lattice((201.3, 157.8), (24.1, 3.2), (-4.3, 25.9), 1e-7, -2e-7)
 SHAPE = (330, 410)
+NARROW = default(LATTICE.origin, SHAPE, 1.2, 9)
 
 
 @pytest.mark.parametrize("mean", [0.1, 0.3, 1.0, 3.0, 10.0, 100.0])
@@ -60,7 +63,7 @@ def test_intercalated_background(gain, read_noise, level):
     miller = predict(plain, shape=SHAPE)
     inner = np.all(np.abs(plain.position(miller) - [205, 165]) < [155, 115], axis=1)
     noise = Noise(gain=gain, read_variance=read_noise**2, offset=0.0)
-    mean, variance, number = intercalated(image_of(data), miller[inner], plain, noise)
+    mean, variance, number = intercalated(image_of(data), miller[inner], on_lattice(plain), noise, NARROW)
     place = plain.position(miller[inner])
     truth = level * (1 + 0.3 * (place[:, 0] - 205) / 205 - 0.2 * (place[:, 1] - 165) / 165)
     assert np.all(number == 4)
@@ -77,7 +80,7 @@ def test_patches_on_masks_and_off_the_image():
     ignored[100:220, 150:260] = True
     ignored |= random.random(SHAPE) < 0.2
     miller = predict(LATTICE, shape=SHAPE)
-    mean, variance, number = intercalated(image_of(data, ignored=ignored), miller, LATTICE, COUNTED)
+    mean, variance, number = intercalated(image_of(data, ignored=ignored), miller, on_lattice(LATTICE), COUNTED, NARROW)
     expected = np.zeros(len(miller), int)
     for step in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)):
         patch = cut(image_of(data, ignored=ignored), nearest_pixels(LATTICE.position(miller + step)), PATCH_HALF)
@@ -86,7 +89,23 @@ def test_patches_on_masks_and_off_the_image():
     assert set(number) >= {0, 2, 4}
     np.testing.assert_array_equal(np.isnan(mean), number == 0)
     np.testing.assert_array_equal(np.isnan(variance), number == 0)
-    wild = intercalated(image_of(np.where(ignored, 1e9, data), ignored=ignored), miller, LATTICE, COUNTED)
+    spoilt = image_of(np.where(ignored, 1e9, data), ignored=ignored)
+    wild = intercalated(spoilt, miller, on_lattice(LATTICE), COUNTED, NARROW)
     for one, two in zip(wild, (mean, variance, number), strict=True):
         np.testing.assert_array_equal(one, two)
     assert variance[number == 1].mean() > 3 * variance[number == 4].mean()
+
+
+def test_spots_are_no_background():
+    """On a dense lattice the patches leave out what the bright spots reach, and have the background's mean."""
+    lattice = Lattice(LATTICE.origin, (13.1, 0.3), (-0.4, 13.5))
+    y, x = np.indices(SHAPE)
+    level = np.full(SHAPE, 50.0)
+    for place in lattice.position(predict(lattice, shape=SHAPE)):
+        level += 20000 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * 1.2**2))
+    image = image_of(recorded(level, np.random.default_rng(6)))
+    miller = predict(lattice, shape=SHAPE)
+    mean, variance, number = intercalated(image, miller, on_lattice(lattice), COUNTED, NARROW)
+    seen = number > 0
+    assert seen.mean() > 0.8
+    assert_pulls(((mean - 50) / np.sqrt(variance))[seen], bias=0.1)  # tails beyond the reach

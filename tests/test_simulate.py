@@ -9,7 +9,7 @@ from lxml import etree
 from ed2d.exampleproject import example_images, make_example, write_image_directory, write_project_xml
 from ed2d.image import read_image, read_tiff
 from ed2d.lattice import Lattice
-from ed2d.simulate import Simulation, disturbed, pulls, simulate
+from ed2d.simulate import Simulation, disturbed, simulate
 
 LATTICE = Lattice((231.3, 197.8), (26.1, 5.2), (-7.3, 27.9), 3e-8, -2e-8)
 PLAIN = Simulation(
@@ -157,15 +157,6 @@ def test_disturbed_lattice():
     assert vectors.std() == pytest.approx(0.1, rel=4 / np.sqrt(2 * vectors.size))
     assert all(one.barrel == 0 and one.spiral == 0 for one in many)
     assert many[3] == disturbed(LATTICE, origin_error=2.0, vector_error=0.1, seed=3)
-
-
-def test_pulls():
-    """Pulls of noise of known variance have mean 0 and width 1; without a variance there is none."""
-    rng = np.random.default_rng(7)
-    truth, variance = rng.uniform(0, 100, 10000), rng.uniform(1, 400, 10000)
-    values = pulls(rng.normal(truth, np.sqrt(variance)), variance, truth)
-    assert abs(values.mean()) < 4 / 100 and abs(values.std() - 1) < 4 / np.sqrt(20000)
-    assert np.isnan(pulls([1.0, 1.0], [0.0, -1.0], [0.0, 0.0])).all()
 
 
 def value(element, path):
