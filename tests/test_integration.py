@@ -1,257 +1,278 @@
-"""Integration of stills: pulls of the intensities, and rejections that never look at an intensity."""
+"""Integration of stills: intensities with the right errors, and nothing in them of what is masked or hidden."""
 
-from functools import cache
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bounds import bound
 from ed2d import flags
-from ed2d.extraction import extract_image
-from ed2d.integration import REASONS, integrate_image
-from ed2d.lattice import Lattice, predict
-from ed2d.noise import Noise
-from ed2d.profile import default
-from ed2d.simulate import Simulation, expected, pulls, simulate, transmission
-from ed2d.table import empty_table, extract_dtype
-from stills import assert_pulls, image_of, in_order_of, parameters, recorded
+from ed2d.gaussian import covariance_from_shape, shape_from_covariance
+from ed2d.integration import integrate_image
+from ed2d.lattice import Lattice
+from ed2d.pulls import pulls
+from ed2d.simulate import Simulation
+from integrated import CLEAR, GIVEN, PLAIN, blurred, measured, pulls_of, together
+from stills import assert_pulls, image_of, in_order_of, parameters
 
-LATTICE = Lattice((271.3, 227.8), (27.1, 3.2), (-4.3, 28.9), 1.2e-7, -2e-7)
-SHAPE = (450, 560)
-GAIN, READ_NOISE = 5.0, 3.0
-PROFILE_BIAS = 0.15  # standard deviations of a profile fit: the learned widths are polynomials, the true ones are not
-PLAIN = Simulation(
-    shape=SHAPE,
-    lattice=LATTICE,
-    gain=GAIN,
-    read_noise=READ_NOISE,
-    peak_volume=3000.0,
-    absent_fraction=0.2,
+COUNTED = {"gain": 1.0, "read_noise": 0.0}
+KINDS = {  # changes of PLAIN; those of its parameters
+    "faint": ({"peak_volume": 300.0, "sigma_low": 1.6, "sigma_high": 1.6, "elongation": 1.0}, {}),
+    "plain": ({}, {}),
+    "strong": ({"peak_volume": 30000.0, "background": 100.0}, {}),
+    "counted": (
+        {"peak_volume": 1500.0, "background": 8.0, "gain": 1.0, "read_noise": 0.0},
+        {"gain": 1.0, "read_noise": 0.0},
+    ),
+    "camera": ({"gain": 20.0, "read_noise": 30.0, "background_diffuse": 300.0}, {"gain": 20.0, "read_noise": 30.0}),
+    "estimated": ({"background_diffuse": 300.0, "offset": 100.0}, {"gain": 0.0, "offset": 100.0}),
+}
+SEEDS = (0, 1)
+INTENSITIES = ("I", "I0", "I1", "IPR")
+ERROR_OF_PROFILE = 0.05  # standard deviations: pulls share the errors of the learned shape, and of an estimated gain
+SATURATED_BIAS = 0.15  # standard deviations; all have the errors of the one learned shape
+BOUND_OF_WEAK = 0.75  # of the bound of nine parameters, the rms error of weak profile fits: five are known
+WEAK = 3.0  # I/sigma by this bound
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pulls_of_the_intensities(kind):
+    """Box sums and profile fits, over doses, detectors and seeds, of absent, weak and strong spots: mean 0, width 1."""
+    changes, given = KINDS[kind]
+    table, truth = together(replace(PLAIN, **changes), SEEDS, replace(GIVEN, **given))
+    strong = truth["vol_counts"] > CLEAR * np.sqrt(table["VARIPR"])
+    for column in INTENSITIES:
+        found = pulls_of(table, truth, column)
+        for chosen in (strong, ~strong, truth["vol_counts"] == 0):
+            if chosen.sum() > 50:
+                assert_pulls(found[chosen], bias=ERROR_OF_PROFILE, extra_width=ERROR_OF_PROFILE)
+
+
+def test_pulls_of_noise_that_a_point_spread_has_made_common():
+    """Electrons that spread over 0.5 px: the noise of pixels is correlated, the errors of the intensities are right."""
+    stills = [blurred(0.5, seed) for seed in (0, 1, 2)]
+    assert min(still.extraction.noise.correlation for still in stills) > 2
+    table, truth = (np.concatenate(part) for part in zip(*(still.spots() for still in stills), strict=True))
+    for column in INTENSITIES:
+        assert_pulls(pulls_of(table, truth, column), bias=ERROR_OF_PROFILE, extra_width=ERROR_OF_PROFILE)
+
+
+def test_box_sums_where_few_spots_teach_the_shape():
+    """With hardly a strong spot, and widths that grow unseen, box sums are right where profile fits cannot be."""
+    table, truth = together(replace(PLAIN, peak_volume=300.0), (0, 1, 2))
+    assert measured(replace(PLAIN, peak_volume=300.0)).extraction.profile.spots < 40
+    for column in ("I", "I0", "I1"):
+        assert_pulls(pulls_of(table, truth, column))
+
+
+def test_the_columns_of_the_fits_are_those_of_extract():
+    """What the extract table says of a point stands in its row: fits, positions, and all its flags."""
+    result = measured()
+    table = result.integration.table
+    before, known = in_order_of(
+        np.column_stack([table["H"], table["K"]]), result.extracted[["H", "K"]].astype([("h", int), ("k", int)])
+    )
+    assert known.all()
+    extracted = result.extracted[result.integration.measured.kept]
+    np.testing.assert_array_equal(np.column_stack([extracted["H"], extracted["K"]]), before.tolist())
+    for column in ("XDET", "YDET", "XOBS", "A", "BX", "W", "PX", "RCHI2"):
+        np.testing.assert_array_equal(table[column], extracted[column])
+    np.testing.assert_array_equal(table["GVOL"], extracted["I"])
+    np.testing.assert_array_equal(table["VARGVOL"], extracted["VARI"])
+    assert np.all(table["FLAG"] & extracted["FLAG"] == extracted["FLAG"])
+    assert not np.any(table["FLAG"] & flags.OVERLAP)
+
+
+def test_the_chosen_step_is_that_of_the_columns():
+    """I, SIGI are those of NGROW, which is the step of the whole image."""
+    integration = measured().integration
+    table, step = integration.table, integration.step
+    assert set(table["NGROW"]) == {step}
+    np.testing.assert_array_equal(table["I"], table[f"I{step}"])
+    np.testing.assert_array_equal(table["VARI"], table[f"VARI{step}"])
+    assert 0 < integration.outside < 0.01  # of Gaussians of 1.2 to 2.6 px in a box of 13 px
+    ratio, sigma = integration.profile_over_box
+    assert abs(ratio - 1) < 4 * sigma < 0.05
+
+
+def test_weak_profile_fits_against_the_bound():
+    """Profile fits of weak spots, knowing place and shape, are far better than any fit of nine parameters can be."""
+    table, truth = together(PLAIN, (0, 1, 2))
+    centre = np.column_stack([truth["x"], truth["y"]])
+    centre -= np.floor(centre + 0.5)
+    shape = [truth["s1"], truth["s2"], np.degrees(truth["theta"])]
+    background = [truth["bg_counts"], truth["bgdx"], truth["bgdy"]]
+    spots = np.column_stack([truth["vol_counts"], centre, *shape, *background])
+    present = spots[:, 0] > 0
+    _, sigma = bound(spots[present], measured().extraction.noise)
+    error = (table["IPR"][present] - spots[present, 0]) / sigma
+    weak = spots[present, 0] < WEAK * sigma
+    assert weak.sum() > 100 and np.sqrt(np.mean(error[weak] ** 2)) < BOUND_OF_WEAK
+
+
+SPACING = 8.0
+DENSE = Simulation(
+    shape=(220, 280),
+    lattice=Lattice((141.3, 107.8), (SPACING, 0.6), (-0.7, SPACING + 0.1)),
+    gain=5.0,
+    read_noise=3.0,
+    peak_volume=5000.0,
+    sigma_low=1.2,
+    sigma_high=1.2,
+    elongation=1.0,
     background_diffuse=0.0,
-    max_radius=1.5,
+    beamstop=False,
+    zingers=0,
 )
 
 
-@cache
-def scene(seed=0):
-    """Truth and ignored pixels of a still with a beam stop."""
-    _, mask, truth = simulate(PLAIN, seed=seed)
-    return truth, mask == 0
-
-
-def photographed(factor, *, seed=0, bad=None):
-    """An image of the same spots with all volumes times a factor."""
-    truth, ignored = scene(seed)
-    truth = truth.copy()
-    truth["vol_counts"] *= factor
-    transmitted, _ = transmission(PLAIN)
-    mu = GAIN * expected(PLAIN, truth, transmitted)
-    data = np.rint(recorded(mu, np.random.default_rng(100 + seed), gain=GAIN, read_noise=READ_NOISE))
-    saturated = np.zeros(SHAPE, bool) if bad is None else bad
-    return image_of(data, ignored=ignored, saturated=saturated & ~ignored), truth
-
-
-def geometric_table(lattice, width=1.6):
-    """An extract table that only says where the spots are: one shape for all, no slope, no flags."""
-    miller = predict(lattice, shape=SHAPE)
-    table = empty_table(extract_dtype(), len(miller))
-    table["H"], table["K"] = miller.T
-    table["XOBS"], table["YOBS"] = lattice.position(miller).T
-    table["BX"], table["BY"], table["W"] = width * 1.1, width, 0.0
-    table["I"], table["VARI"] = 100.0, 10.0
-    return table
-
-
-def given(**changes):
-    return parameters(gain=GAIN, read_noise=READ_NOISE, **changes)
-
-
-ROUND = default(LATTICE.origin, SHAPE, 1.7, given().half)
-NOISE = Noise(gain=GAIN, read_variance=READ_NOISE**2, offset=0.0)
-
-
-@cache
-def measured(seed):
-    """Image, truth, extraction and integration of a still."""
-    image, truth = photographed(1.0, seed=seed)
-    extraction = extract_image(image, LATTICE, given())
-    table = extraction.table()
-    return (
-        image,
-        truth,
-        table,
-        extraction,
-        integrate_image(image, table, extraction.lattice, extraction.noise, extraction.profile, given()),
+@pytest.mark.parametrize("box_size", [3, 6])
+def test_pulls_of_a_dense_lattice(box_size):
+    """Spots of 1.2 px, 8 px apart: all are told apart, and say so where their neighbours lie in the box."""
+    table, truth = together(DENSE, (0, 1, 2), replace(GIVEN, box_size=box_size))
+    whole = truth["in_box"] == 1
+    strong = truth["vol_counts"] > CLEAR * np.sqrt(table["VARIPR"])
+    assert box_size + GIVEN.box_grow_amount + GIVEN.background_rim_size < SPACING or np.all(
+        table["FLAG"][whole] & flags.OVERLAP
     )
+    for column in INTENSITIES:
+        found = pulls_of(table, truth, column)
+        for chosen in (strong, ~strong):
+            assert_pulls(found[whole & chosen], bias=ERROR_OF_PROFILE, extra_width=ERROR_OF_PROFILE)
+        error = table[column] - truth["vol_counts"]
+        assert np.abs(error[whole & strong].sum()) < 0.005 * truth["vol_counts"][whole & strong].sum()
 
 
-def test_no_reason_depends_on_an_intensity():
-    """All volumes times 0, 1 and 100: the same points are rejected for the same reasons."""
-    truth, _ = scene()
-    random = np.random.default_rng(1)
-    bad = random.random(SHAPE) < 0.002
-    table = geometric_table(LATTICE)
-    results = {}
-    for factor in (0.0, 1.0, 100.0):
-        image, _ = photographed(factor, bad=bad)
-        results[factor] = integrate_image(image, table, LATTICE, NOISE, ROUND, given(box_grow_amount=0))
-    for result in results.values():
-        for reason in REASONS:
-            np.testing.assert_array_equal(result.rejected[reason], results[1.0].rejected[reason])
-    rejected = results[1.0].rejected
-    assert all(rejected[reason].any() for reason in ("OffImage", "Saturated", "Masked"))
-    assert results[0.0].kept.sum() > 0.8 * len(truth)
+@pytest.mark.parametrize("level", [2000, 5000])
+def test_saturated_spots(level):
+    """Spots with saturated cores come from their wings, say so, and have the right errors, as all others have."""
+    simulation = replace(PLAIN, peak_volume=30000.0, saturation=level, zingers=0)
+    table, truth = together(simulation, (0, 1, 2, 3))
+    full = table["FLAG"] & flags.SATURATED != 0
+    np.testing.assert_array_equal(full[truth["in_box"] == 1], saturated_near(simulation, (0, 1, 2, 3)))
+    assert truth["vol_counts"][full].mean() > 3 * truth["vol_counts"][~full].mean()
+    for column in INTENSITIES:
+        found = pulls_of(table, truth, column)
+        assert_pulls(found[full], bias=SATURATED_BIAS, extra_width=ERROR_OF_PROFILE)
+        assert_pulls(found[~full], bias=ERROR_OF_PROFILE, extra_width=ERROR_OF_PROFILE)
 
 
-def test_weak_and_negative_intensities_are_kept():
-    """Without any spot on the image every usable point stays, half of them below zero, I and SIGI finite."""
-    image, _ = photographed(0.0)
-    result = integrate_image(image, geometric_table(LATTICE), LATTICE, NOISE, ROUND, given())
-    kept = result.kept
-    intensity, variance = result.growth.intensity[result.step][kept], result.growth.variance[result.step][kept]
-    assert np.isfinite(intensity).all() and np.all(variance > 0)
-    assert np.mean(intensity < 0) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(kept.sum()))
-    assert_pulls(intensity / np.sqrt(variance))
-    assert_pulls(result.held.volume[kept] / np.sqrt(result.held.volume_variance[kept]), bias=0.05)
+def saturated_near(simulation, seeds):
+    """Whether the boxes of whole spots have saturated pixels."""
+    found = []
+    for seed in seeds:
+        result = measured(simulation, seed)
+        table, truth = result.spots()
+        table, reach = table[truth["in_box"] == 1], GIVEN.half
+        places = np.floor(np.column_stack([table["YDET"], table["XDET"]]) + 0.5).astype(int)
+        found += [result.image.saturated[y - reach : y + reach + 1, x - reach : x + reach + 1].any() for y, x in places]
+    return found
 
 
-def test_pulls_of_the_intensities():
-    """Box sums and profile fits of whole stills, every spot from absent to strong: mean 0, width 1."""
-    sums, profiles, absent = [], [], []
-    for seed in (0, 1, 2):
-        _, truth, table, _, result = measured(seed)
-        rows, known = in_order_of(np.column_stack([table["H"], table["K"]]), truth)
-        clear = known & result.kept & (rows["trans_min"] > 0.999)
-        growth, step, held = result.growth, result.step, result.held
-        sums.append(pulls(growth.intensity[step], growth.variance[step], rows["vol_counts"])[clear])
-        profiles.append(pulls(held.volume, held.volume_variance, rows["vol_counts"])[clear])
-        absent.append(rows["vol_counts"][clear] == 0)
-    sums, profiles, absent = (np.concatenate(part) for part in (sums, profiles, absent))
-    assert_pulls(sums, bias=0.05, extra_width=0.05)
-    assert_pulls(profiles, bias=PROFILE_BIAS, extra_width=0.1)
-    assert_pulls(sums[absent], extra_width=0.05)
-    assert_pulls(profiles[absent], bias=0.05, extra_width=0.05)
+def test_masked_and_saturated_pixels_have_no_influence():
+    """Anything may stand on ignored and saturated pixels: table, controls and pictures are the same to the last bit."""
+    result = measured(replace(PLAIN, peak_volume=30000.0, saturation=5000, zingers=0))
+    image, first = result.image, result.integration
+    assert image.saturated.sum() > 200 and image.ignored.sum() > 1000
+    for value, full in ((np.nan, 1e9), (1e12, -1e9), (-np.inf, 0.0)):
+        data = np.where(image.saturated, full, np.where(image.ignored, value, image.data))
+        spoilt = image_of(data, ignored=image.ignored, saturated=image.saturated)
+        other = integrate_image(spoilt, result.extracted, *result.made, GIVEN)
+        assert other.table.tobytes() == first.table.tobytes()
+        assert (other.null_control, other.backgrounds) == (first.null_control, first.backgrounds)
+        for name in ("raw", "flat", "residual"):
+            np.testing.assert_array_equal(getattr(other.measured, name), getattr(first.measured, name))
 
 
-def test_masked_pixels_have_no_influence():
-    """Anything may stand on ignored and saturated pixels: every number stays the same to the last bit."""
-    truth, _ = scene()
-    bad = np.random.default_rng(2).random(SHAPE) < 0.003
-    image, _ = photographed(1.0, bad=bad)
-    table = geometric_table(LATTICE)
-    first = integrate_image(image, table, LATTICE, NOISE, ROUND, given())
-    assert len(table) >= len(truth) and (~image.usable).sum() > 1000
-    for value in (np.nan, 1e12, -np.inf):
-        data = np.where(image.saturated, 1e9, np.where(image.ignored, value, image.data))
-        other = integrate_image(
-            image_of(data, ignored=image.ignored, saturated=image.saturated), table, LATTICE, NOISE, ROUND, given()
-        )
-        for name in ("intensity", "variance", "background", "missing"):
-            np.testing.assert_array_equal(getattr(other.growth, name), getattr(first.growth, name))
-        np.testing.assert_array_equal(other.held.amplitude, first.held.amplitude)
-        np.testing.assert_array_equal(other.raw, first.raw)
-        np.testing.assert_array_equal(other.background, first.background)
-        np.testing.assert_array_equal(other.flag, first.flag)
+def transposed(result):
+    """Integration of the transposed still, from the transposed lattice, profile and table."""
+    lattice, noise, profile = result.made
+    turned = replace(lattice, origin=lattice.origin[::-1], a=lattice.a[::-1], b=lattice.b[::-1], spiral=-lattice.spiral)
+    table = result.extracted.copy()
+    for one, other in (("XDET", "YDET"), ("XOBS", "YOBS"), ("VARXOBS", "VARYOBS"), ("PX", "PY")):
+        table[one], table[other] = result.extracted[other], result.extracted[one]
+    image = image_of(result.image.data.T, ignored=result.image.ignored.T, saturated=result.image.saturated.T)
+    return integrate_image(image, table, turned, noise, Turned(profile), GIVEN)
 
 
-def test_each_reason():
-    """Off the image, saturated or masked under the peak, no rim: one point each, for that reason alone."""
-    lattice = Lattice((280.0, 225.0), (80.0, 0.0), (0.0, 80.0))
-    random = np.random.default_rng(3)
-    ignored, saturated = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
-    spot = {(1, 0): (360, 225), (0, 1): (280, 305), (1, 1): (360, 305), (-1, 0): (200, 225), (0, -1): (280, 145)}
-    x, y = spot[1, 0]
-    saturated[y - 1 : y + 2, x - 1 : x + 2] = True
-    x, y = spot[0, 1]
-    ignored[y - 1 : y + 2, x - 1 : x + 2] = True
-    x, y = spot[1, 1]
-    ignored[y - 9 : y + 10, x - 9 : x + 10] = True
-    ignored[y - 6 : y + 7, x - 6 : x + 7] = False
-    x, y = spot[-1, 0]
-    ignored[y - 6, x - 6 : x + 7] = True
-    x, y = spot[0, -1]
-    ignored[y - 1 : y + 2, x - 1] = saturated[y - 1 : y + 2, x : x + 2] = True
-    image = image_of(
-        recorded(np.full(SHAPE, 150.0), random, gain=GAIN), ignored=ignored, saturated=saturated & ~ignored
-    )
-    table = geometric_table(lattice)
-    result = integrate_image(image, table, lattice, NOISE, ROUND, given(box_grow_amount=0, background_rim_size=3))
-    row = {(int(h), int(k)): n for n, (h, k) in enumerate(zip(table["H"], table["K"], strict=True))}
-    found = {index: [reason for reason in REASONS if result.rejected[reason][row[index]]] for index in (*spot, (1, -1))}
-    assert found == {
-        (1, 0): ["Saturated"],
-        (0, 1): ["Masked"],
-        (1, 1): ["NoBackground"],
-        (-1, 0): [],
-        (0, -1): ["Saturated"],
-        (1, -1): [],
-    }
-    place = lattice.position(np.column_stack([table["H"], table["K"]]))
-    beyond = np.any((np.rint(place) < 6) | (np.rint(place) > np.array(SHAPE[::-1]) - 7), axis=1)
-    np.testing.assert_array_equal(result.rejected["OffImage"], beyond)
-    assert np.sum(list(result.rejected.values()), axis=0).max() == 1
+class Turned:
+    """A profile with x and y exchanged."""
+
+    def __init__(self, profile):
+        self.profile, self.straying = profile, profile.straying
+
+    def uncertainty_at(self, positions):
+        """Relative errors (n,) of the widths."""
+        return self.profile.uncertainty_at(np.asarray(positions)[:, ::-1])
+
+    def shape_at(self, positions):
+        """Shapes (n, 3) whose covariances have their axes exchanged."""
+        sxx, sxy, syy = covariance_from_shape(self.profile.shape_at(np.asarray(positions)[:, ::-1]))
+        return shape_from_covariance(syy, sxy, sxx)
 
 
-def test_boxes_for_people():
-    """Raw boxes are the image, corrected ones have no background left; ignored pixels are NaN in both."""
-    image, _, table, extraction, result = measured(0)
-    side = 2 * given().half + 1
-    assert result.raw.shape == result.corrected.shape == (len(table), side * side)
-    centre = np.floor(extraction.lattice.position(np.column_stack([table["H"], table["K"]])) + 0.5).astype(int)
-    number = np.flatnonzero(result.kept)[5]
-    x, y = centre[number]
-    half = given().half
-    region = image.data[y - half : y + half + 1, x - half : x + half + 1].astype(float).ravel()
-    seen = np.isfinite(result.raw[number])
-    np.testing.assert_array_equal(result.raw[number][seen], region[seen])
-    whole = np.isfinite(result.corrected).all(axis=1)
-    rim = result.corrected[whole][:, :side].mean(axis=1)
-    assert np.mean(rim) == pytest.approx(0, abs=4 * np.std(rim) / np.sqrt(whole.sum()))
+def test_no_image_but_its_mirror():
+    """Rows and columns exchanged, of a non-square image: every intensity and error stays the same."""
+    result = measured()
+    other = transposed(result)
+    for column in ("I", "VARI", "IPR", "VARIPR", "BG0", "BGINT"):
+        np.testing.assert_allclose(other.table[column], result.integration.table[column], rtol=1e-6, atol=1e-4)
+    np.testing.assert_array_equal(other.table["FLAG"], result.integration.table["FLAG"])
 
 
-def test_flags_of_both_steps():
-    """FLAG keeps what extract said; OVERLAP appears where inner boxes meet, on all points."""
-    _, _, table, _, result = measured(0)
-    assert np.all(result.flag & table["FLAG"] == table["FLAG"])
-    assert not np.any(result.flag & flags.OVERLAP)
-    narrow = Lattice((271.3, 227.8), (12.0, 0.0), (0.0, 12.5))
-    image, _ = photographed(0.0)
-    close = integrate_image(image, geometric_table(narrow), narrow, NOISE, ROUND, given())
-    assert np.all(close.flag & flags.OVERLAP)
+def test_the_gain_scales_the_intensities():
+    """Counts ten times as large, with the gain that belongs to them: intensities times ten, their pulls the same."""
+    result = measured()
+    lattice, noise, profile = result.made
+    image = image_of(10.0 * result.image.data, ignored=result.image.ignored, saturated=result.image.saturated)
+    louder = replace(noise, gain=10 * noise.gain, read_variance=100 * noise.read_variance)
+    table = result.extracted.copy()
+    table["PX"], table["PY"] = 10 * table["PX"], 10 * table["PY"]
+    other = integrate_image(image, table, lattice, louder, profile, GIVEN)
+    for column in INTENSITIES:
+        one, ten = result.integration.table, other.table
+        np.testing.assert_allclose(ten[column], 10 * one[column], rtol=1e-7, atol=1e-4)
+        np.testing.assert_allclose(pulls(ten[column], ten[f"VAR{column}"]), pulls(one[column], one[f"VAR{column}"]))
 
 
-@pytest.mark.parametrize("spacing", [11.0, 13.0])
-def test_neighbours_within_the_box(spacing):
-    """Spots so close that their neighbours stand in the box: fit, box sum and profile fit keep their pulls."""
-    lattice = Lattice((141.3, 107.8), (spacing, 1.2), (-1.3, spacing + 1.0))
-    simulation = Simulation(
-        shape=(220, 280),
-        lattice=lattice,
-        gain=GAIN,
-        read_noise=READ_NOISE,
-        peak_volume=5000.0,
-        sigma_low=1.2,
-        sigma_high=1.3,
-        background_diffuse=0.0,
-        beamstop=False,
-        zingers=0,
-    )
-    data, _, truth = simulate(simulation, seed=3)
-    image = image_of(data)
-    extraction = extract_image(image, lattice, given())
-    table = extraction.table()
-    result = integrate_image(image, table, extraction.lattice, extraction.noise, extraction.profile, given()).table()
-    truth, known = in_order_of(np.column_stack([result["H"], result["K"]]), truth)
-    for intensity, variance in (("I", "VARI"), ("GVOL", "VARGVOL"), ("IPR", "VARIPR")):
-        found = pulls(result[intensity], result[variance], truth["vol_counts"])
-        assert_pulls(found[known & (truth["in_box"] == 1)], bias=PROFILE_BIAS)
+def test_tails_beyond_the_box_choose_a_larger_one():
+    """Spots broader than the learned shape says leave something outside, and the curve of growth sees it."""
+    result = measured(replace(PLAIN, peak_volume=30000.0), 0, replace(GIVEN, box_grow_amount=3, box_size=4))
+    lattice, noise, profile = result.made
+    narrow = replace(profile, coefficients=(profile.coefficients[0] - 0.1, *profile.coefficients[1:]))
+    given = replace(GIVEN, box_grow_amount=3, box_size=4)
+    right, wrong = result.integration, integrate_image(result.image, result.extracted, lattice, noise, narrow, given)
+    assert right.step == 0 < wrong.step and wrong.loss[0] > 4 * wrong.loss_sigma[0]
+    assert len(right.loss) == len(right.measured.growth.intensity) == 4
 
 
-def test_growth_stops_before_the_neighbours():
-    """However many grow steps are asked for, the chosen N leaves the neighbours' inner squares alone."""
-    image, _ = photographed(30.0, seed=1)
-    steps = given(box_grow_amount=12)
-    table = geometric_table(LATTICE, width=4.0)
-    broad = default(LATTICE.origin, SHAPE, 4.0, steps.half)
-    integration = integrate_image(image, table, LATTICE, NOISE, broad, steps)
-    assert 0 <= integration.step <= (LATTICE.square_spacing - 1) / 2 - steps.box_size
-    assert len(integration.loss) < 13 == len(integration.growth.intensity)
+def test_pictures():
+    """Boxes as they are, less the background, and less the fit over its noise: mean 0 and width 1 in the last."""
+    result = measured()
+    integration, side = result.integration, 2 * GIVEN.half + 1
+    squares, miller = integration.pictures(integration.measured.residual)
+    assert squares.shape == (len(result.extracted), side, side)
+    np.testing.assert_array_equal(miller, np.column_stack([result.extracted["H"], result.extracted["K"]]))
+    left = squares[integration.measured.kept]
+    left = left[np.isfinite(left)]
+    degrees = 5 / side**2  # of freedom that a fit takes from a box
+    assert abs(np.mean(left)) < 0.01 and np.std(left) == pytest.approx(1 - degrees / 2, abs=0.01)
+    whole = integration.measured.kept & np.isfinite(integration.corrected).all(axis=1)
+    edge = integration.corrected[whole][:, :side].mean(axis=1)
+    assert np.mean(edge) == pytest.approx(0, abs=4 * np.std(edge) / np.sqrt(whole.sum()))
+
+
+def test_an_image_without_spots():
+    """Every usable point stays, half of them below zero; no strong spots: N = 0 and no ratio to tell."""
+    result = measured()
+    ignored, random = result.image.ignored, np.random.default_rng(4)
+    empty = image_of(5.0 * random.poisson(30.0, ignored.shape) + random.normal(0, 3, ignored.shape), ignored=ignored)
+    bare = result.extracted.copy()
+    bare["FLAG"], bare["PX"], bare["PY"] = flags.WEAK, 0.0, 0.0
+    found = integrate_image(empty, bare, *result.made, parameters(gain=5.0, read_noise=3.0))
+    assert found.step == 0 and found.strong == 0 and np.isnan(found.loss).all()
+    assert np.isnan(found.profile_over_box).all()
+    table = found.table
+    assert np.mean(table["I"] < 0) == pytest.approx(0.5, abs=2 / np.sqrt(len(table)))
+    for column in INTENSITIES:
+        assert_pulls(pulls(table[column], table[f"VAR{column}"]))
