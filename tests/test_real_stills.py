@@ -23,6 +23,7 @@ DATA = SHARED / "data"
 SCORE = SHARED / "check/score.py"
 STILLS = ("GLY0000001", "GRA0000001")
 LARGEST_RMS_TO_PEAKS = 0.4  # px; measured: 0.29 for the 19 peaks that PETS found on GLY0000001
+ITEMS, LARGEST_NULL = ("Mean", "Width"), 0.05  # of the pulls of a null control; largest distance from 0 and from 1
 POSITION_RMS = {"sim-a": 0.05, "sim-b": 0.10}  # px
 
 
@@ -31,7 +32,7 @@ def processed(source, directory):
     if not source.is_dir():
         pytest.skip(f"{source} is not there: the shared data are not part of the repository")
     project = copy(source, directory / "project")
-    run = snakemake(directory)
+    run = snakemake(directory, config=["residuals=true"])
     assert run.status == 0, run.text
     return project
 
@@ -145,10 +146,10 @@ def test_iotbx_opens_every_file(files):
 
 
 def test_montages_open_in_tifffile(real):
-    """Both montages are single float images with the geometry that they tell, of the same ignored pixels."""
+    """The montages are single float images with the geometry that they tell, of the same ignored pixels."""
     for name in STILLS:
         images = []
-        for file in ("tmp_integrate1.tif", "tmp_integrate2.tif"):
+        for file in ("tmp_integrate1.tif", "tmp_integrate2.tif", "tmp_integrate3.tif"):
             with tifffile.TiffFile(real / name / file) as tiff:
                 assert len(tiff.pages) == 1
                 geometry, image = json.loads(tiff.pages[0].description), tiff.asarray()
@@ -156,9 +157,19 @@ def test_montages_open_in_tifffile(real):
             assert image.dtype == np.float32
             assert image.shape == (geometry["rows"] * step - 1, geometry["columns"] * step - 1)
             images.append(image)
-        raw, corrected = images
+        raw, corrected, residual = images
+        assert np.isfinite(residual).any() and (np.isfinite(residual) <= np.isfinite(raw)).all()
         assert np.isfinite(raw).any() and (np.isfinite(corrected) <= np.isfinite(raw)).all()
         assert abs(np.nanmedian(corrected)) < 0.2 * abs(np.nanmedian(raw)) + 1
+
+
+def assert_null_control(project):
+    """Between the lattice points of all stills box sums and profile fits are 0 within their errors."""
+    documents = [Document.read(info) for info in sorted(project.glob("*/info.xml"))]
+    for kind in ("BoxSum", "ProfileFit"):
+        group = f"DiffProcessingResults/DiffIntegrate/NullControl/{kind}"
+        mean, width = (np.mean([document.item(f"{group}/{name}", "float") for document in documents]) for name in ITEMS)
+        assert abs(mean) < LARGEST_NULL and abs(width - 1) < LARGEST_NULL, kind
 
 
 @pytest.mark.parametrize("dataset", POSITION_RMS)
@@ -166,7 +177,8 @@ def test_simulated_stills_score(tmp_path, dataset):
     """Against the truth: nothing lost, nothing spurious, positions and the pulls of strong spots as demanded."""
     if not SCORE.is_file():
         pytest.skip(f"{SCORE} is not there: the score program is not part of the repository")
-    processed(DATA / dataset / "project", tmp_path)
+    project = processed(DATA / dataset / "project", tmp_path)
+    assert_null_control(project)
     copy(DATA / dataset / "truth", tmp_path / "truth")
     done = subprocess.run([sys.executable, SCORE, tmp_path, "--json"], capture_output=True, text=True, check=True)
     score = json.loads(done.stdout)

@@ -15,10 +15,13 @@ from ed2d.simulate import Simulation
 
 LATTICE = Lattice((146.3, 125.4), (24.0, 7.0), (-6.0, 26.0))
 BOXES = {"BoxSize": 5, "BoxGrowAmount": 1, "BackgroundRimSize": 2, "MinRadius": 0.0, "MaxRadius": 0.0}
+CONFIG = {"Integrate": {"ApplyErrorModel": False}}
+APPLIED = {"Integrate": {"ApplyErrorModel": True}}
+PICTURES = ("raw", "corrected", "residuals")
 
 
 def measured(folder, *, gain, verified=LATTICE, **changes):
-    """Paths and results of both steps on one simulated still whose Detector/Gain is `gain`; true gain 8."""
+    """Document, paths and summary lines of both steps on one still whose Detector/Gain is `gain`; true gain 8."""
     values = {"peak_volume": 6000.0, "background_diffuse": 500.0, "gain": 8.0, "read_noise": 0.0, **changes}
     directory = folder / "ABC0000001"
     write_image_directory(directory, Simulation(shape=(256, 288), lattice=LATTICE, **values), seed=1, lattice=verified)
@@ -26,14 +29,22 @@ def measured(folder, *, gain, verified=LATTICE, **changes):
     parameters = {"LatticeExtract": BOXES, "Detector": detector}
     write_project_xml(folder / "project.xml", image_mask="ABC.*", parameters=parameters)
     path = {suffix: str(directory / f"ABC0000001{suffix}") for suffix in (".tif", "_ext.mtz", "_int.mtz")}
-    info, project = str(directory / "info.xml"), str(folder / "project.xml")
-    inputs = {"name": "ABC0000001", "image": path[".tif"], "mask": None, "info": info, "project": project, "config": {}}
-    pictures = {name: str(directory / f"{name}.tif") for name in ("raw", "corrected")}
-    said = [
-        extract(**inputs, output=path["_ext.mtz"]),
-        integrate(**inputs, reflections=path["_ext.mtz"], output=path["_int.mtz"], **pictures),
-    ]
-    return Document.read(info), path, said
+    path |= {"info": str(directory / "info.xml"), "project": str(folder / "project.xml"), "mask": None}
+    path |= {name: str(directory / f"tmp_integrate{n}.tif") for n, name in enumerate(PICTURES, start=1)}
+    said = [extract(**inputs_of(path), output=path["_ext.mtz"]), integrated_again(path)]
+    return Document.read(path["info"]), path, said
+
+
+def inputs_of(path, config=CONFIG):
+    """What both steps are given."""
+    given = {"image": path[".tif"]} | {name: path[name] for name in ("mask", "info", "project")}
+    return given | {"name": "ABC0000001", "config": config}
+
+
+def integrated_again(path, *, config=CONFIG, residuals=False):
+    """The summary line of `integrate` on what `extract` has left."""
+    pictures = {name: path[name] for name in PICTURES[: 2 + residuals]}
+    return integrate(**inputs_of(path, config), reflections=path["_ext.mtz"], output=path["_int.mtz"], **pictures)
 
 
 def test_figures_in_info_xml_are_those_of_the_files(tmp_path):
