@@ -161,7 +161,7 @@ def test_nan_pixels_are_ignored(bad_project):
 def test_overlapping_boxes_are_a_warning(bad_project):
     """Inner boxes that overlap are measured all the same; the terminal says which file and how far neighbours are."""
     _, _, run = bad_project
-    assert run.line(f"project/{OVERLAP}/info.xml: the inner boxes overlap, neighbours are 24.0 px away")
+    assert run.line(f"project/{OVERLAP}/info.xml: the inner squares of neighbouring spots, 24.0 px apart, overlap")
 
 
 # the project and the configuration
@@ -239,8 +239,29 @@ def refused(run, problem, cure):
             "counts per electron",
         ),
         ("project", ["UnitCell={A: 62}"], "config: UnitCell: 'B' is a required property", "give all of them"),
+        (
+            "project",
+            ["Integrate={ApplyErrorModel: 2}"],
+            "config: the value '2' of Integrate/ApplyErrorModel is not of the type boolean",
+            "give true or false",
+        ),
+        (
+            "project",
+            ["Integrate={ApplyErrorModels: true}"],
+            "config: Integrate/ApplyErrorModels is no key of the configuration",
+            "the keys of Integrate are ApplyErrorModel",
+        ),
+        (
+            "project",
+            ["residuals=perhaps"],
+            "config: the value 'perhaps' of residuals is not of the type boolean",
+            "give true or false",
+        ),
     ],
-    ids=["no directory", "number", "misspelt key", "misspelt group", "type", "no group", "limit", "incomplete"],
+    ids=[
+        *("no directory", "number", "misspelt key", "misspelt group", "type", "no group", "limit", "incomplete"),
+        *("truth value", "misspelt truth value", "residuals"),
+    ],
 )
 def test_a_wrong_configuration_is_one_line(tmp_path, project, config, problem, cure):
     """A misspelt key, a wrong type and a value out of range are refused with name, value and cure."""
@@ -326,12 +347,12 @@ def small_disk(directory, *, pages):
 
 def test_a_full_disk_is_one_failed_image(tmp_path):
     """Full at the log, the reflections, info.xml or the montages: one line each, info.xml whole; later all goes on."""
-    room = {"ABC0000001": 0, "ABC0000002": 2, "ABC0000003": 5, "ABC0000004": 15}
+    room = {"ABC0000001": 0, "ABC0000002": 2, "ABC0000003": 6, "ABC0000004": 15}
     project = make_project(tmp_path / "project", ["ABC0000000", *room])
     with (
         small_disk(project / "ABC0000001", pages=0),
         small_disk(project / "ABC0000002", pages=2),
-        small_disk(project / "ABC0000003", pages=5),
+        small_disk(project / "ABC0000003", pages=6),
         small_disk(project / "ABC0000004", pages=15),
     ):
         infos = {name: (project / name / "info.xml").read_bytes() for name in room}

@@ -9,10 +9,12 @@ from ed2d.emdatainfo import Document
 from ed2d.errors import InputError
 from ed2d.maskshapes import Circle, Extent
 from ed2d.parameters import (
+    INTEGRATE,
     REGISTRY,
     Parameters,
     UnitCell,
     describe,
+    described,
     effective_parameters,
     unknown_items,
     unused_groups,
@@ -21,6 +23,7 @@ from ed2d.parameters import (
 CONFIG = {
     "LatticeExtract": {"BoxSize": 6, "BoxGrowAmount": 1, "BackgroundRimSize": 2, "MinRadius": 0, "MaxRadius": 0},
     "Detector": {"Gain": 0, "ReadNoise": 0.0, "Offset": 0, "Saturation": 0},
+    "Integrate": {"ApplyErrorModel": False},
 }
 CELL = '<UnitCell><A value="62.4" type="float"/><B value="62.5"/><Gamma value="120" type="int"/></UnitCell>'
 CIRCLE = '<Circle><Center><x value="5" type="int"/><y value="6.5" type="float"/></Center><Radius value="3"/></Circle>'
@@ -90,9 +93,10 @@ def test_defaults_come_from_the_config(effective):
         mask=(),
         unit_cell=None,
         wavelength=None,
+        apply_error_model=False,
     )
-    kinds = {"int": int, "float": float}
-    assert all(type(getattr(found, entry.field)) is kinds[entry.kind] for entry in REGISTRY)
+    kinds = {"int": int, "float": float, "bool": bool}
+    assert all(type(getattr(found, entry.field)) is kinds[entry.kind] for entry in REGISTRY + INTEGRATE)
     assert found.half == 9
 
 
@@ -103,6 +107,25 @@ def test_precedence(effective, entry):
     expected = dataclasses.asdict(effective())
     for arguments, value in (((info, project, config), 5), (("", project, config), 4), (("", "", config), 3)):
         assert dataclasses.asdict(effective(*arguments)) == expected | {entry.field: value}
+
+
+@pytest.mark.parametrize(
+    ("info", "project", "config", "wanted"),
+    [
+        ("true", "false", False, True),
+        ("0", "1", True, False),
+        ("", "yes", False, True),
+        ("", "No", True, False),
+        ("", "", True, True),
+        ("", "", "true", True),
+        ("", "", "false", False),
+    ],
+)
+def test_precedence_of_apply_error_model(effective, info, project, config, wanted):
+    """A truth value in any spelling: info.xml wins over project.xml, and that over the config."""
+    path = INTEGRATE[0].path
+    xml = (item(path, value, "bool") if value else "" for value in (info, project))
+    assert effective(*xml, changed(path, config)).apply_error_model is wanted
 
 
 def test_parameters_are_frozen(effective):
@@ -128,6 +151,8 @@ def test_parameters_are_frozen(effective):
         ("Detector/ReadNoise", float("nan")),
         ("Detector/Offset", float("inf")),
         ("Detector/Saturation", -1.0),
+        ("Integrate/ApplyErrorModel", 2),
+        ("Integrate/ApplyErrorModel", "perhaps"),
         ("Wavelength", 0),
         ("UnitCell/A", 0.0),
         ("UnitCell/B", -1.0),
@@ -222,9 +247,9 @@ def test_mask(effective):
 
 def test_describe(effective):
     """The description has one plain value for every parameter, the same names in the same order always."""
-    plain = describe(effective())
-    full = describe(effective(CELL + item("Wavelength", 0.02) + f"<Mask>{CIRCLE}</Mask>"))
-    assert list(plain) == list(full)
+    plain = describe(effective(), "extract")
+    full = describe(effective(CELL + item("Wavelength", 0.02) + f"<Mask>{CIRCLE}</Mask>"), "extract")
+    assert list(plain) == list(full) == described("extract")
     assert [*plain][:9] == [entry.path for entry in REGISTRY]
     assert all(type(value) in (str, int, float) for value in [*plain.values(), *full.values()])
     assert plain["LatticeExtract/BoxSize"] == 6
@@ -232,21 +257,38 @@ def test_describe(effective):
     assert (full["UnitCell/A"], full["UnitCell/C"], full["Wavelength"]) == (62.4, 100.0, 0.02)
 
 
+def test_only_integrate_depends_on_its_own_parameters(effective):
+    """`extract` has all parameters but those of the group Integrate, so that these do not make it run again."""
+    off, on = effective(), effective(item("Integrate/ApplyErrorModel", "true", "bool"))
+    assert describe(off, "extract") == describe(on, "extract")
+    assert describe(on, "integrate") == describe(off, "integrate") | {"Integrate/ApplyErrorModel": True}
+    assert set(described("integrate")) - set(described("extract")) == {entry.path for entry in INTEGRATE}
+    assert list(describe(on, "integrate")) == described("integrate")
+
+
 def test_description_follows_every_parameter(effective):
     """Two sets of parameters that differ anywhere differ in their descriptions, so that Snakemake runs again."""
     variants = ["", CELL, CELL.replace("120", "90"), item("Wavelength", 0.02)]
     variants += [f"<Mask>{CIRCLE}</Mask>", f"<Mask>{EXTENT}</Mask>", f"<Mask><Invert>{EXTENT}</Invert></Mask>"]
     variants += [item(entry.path, 5) for entry in REGISTRY]
-    assert len({tuple(describe(effective(variant)).items()) for variant in variants}) == len(variants)
+    assert len({tuple(describe(effective(variant), "extract").items()) for variant in variants}) == len(variants)
+    variants += [item("Integrate/ApplyErrorModel", "true", "bool")]
+    assert len({tuple(describe(effective(variant), "integrate").items()) for variant in variants}) == len(variants)
 
 
 def test_names_without_effect_are_found(tmp_path):
     """A misspelt item in a group of parameters is unknown; groups of other programs are unused; the rest is neither."""
-    known = item("LatticeExtract/BoxSize", 5) + '<Detector><Gain value="1"/><gain value="2"/></Detector>' + CELL
+    known = (
+        item("LatticeExtract/BoxSize", 5)
+        + "<Integrate><ApplyErrorModels/></Integrate>"
+        + '<Detector><Gain value="1"/><gain value="2"/></Detector>'
+        + CELL
+    )
     other = '<ImageMask value="A"/><LatticeSearch><BoxSiz value="1"/></LatticeSearch><Mask/>'
     path = tmp_path / "info.xml"
     path.write_text(f"<EMDataInfo><DiffProcessing>{known}{other}</DiffProcessing></EMDataInfo>")
-    assert unknown_items(Document.read(path)) == ["DiffProcessing/Detector/gain"]
+    unknown = ["DiffProcessing/Detector/gain", "DiffProcessing/Integrate/ApplyErrorModels"]
+    assert unknown_items(Document.read(path)) == unknown
     assert unused_groups(Document.read(path)) == ["LatticeSearch"]
     path.write_text("<EMDataInfo/>")
     assert unknown_items(Document.read(path)) == unused_groups(Document.read(path)) == []

@@ -9,6 +9,7 @@ import tifffile
 
 import runs
 from ed2d.emdatainfo import Document
+from ed2d.mtz import read_mtz
 from runs import (
     IMAGES,
     INPUTS,
@@ -113,6 +114,42 @@ def test_the_configuration_counts_where_no_file_has_the_value(work):
     run = snakemake(work, config=["LatticeExtract={BoxSize: 4}"])
     assert run.status == 0 and run.measured() == [SECOND, THIRD]
     assert "now: 'LatticeExtract/BoxSize = 4'" in run.reason("extract", SECOND)
+
+
+def test_error_models_concern_the_integration_only(work):
+    """`--config 'Integrate={ApplyErrorModel: true}'` integrates again, extracts nothing, and only errors change."""
+    before = {name: read_mtz(work / "project" / name / f"{name}_int.mtz")[0] for name in IMAGES}
+    config = ["Integrate={ApplyErrorModel: true}"]
+    run = snakemake(work, config=config)
+    assert run.status == 0 and run.jobs() == [("all", ""), *(("integrate", name) for name in IMAGES)]
+    assert "now: 'Integrate/ApplyErrorModel = True'" in run.reason("integrate", SECOND)
+    for name in IMAGES:
+        table, header = read_mtz(work / "project" / name / f"{name}_int.mtz")
+        np.testing.assert_array_equal(table["I"], before[name]["I"])
+        assert np.mean(table["VARI"] == before[name]["VARI"]) < 0.1 and header.image == name
+        document = Document.read(info_of(work, name))
+        assert document.item("DiffProcessingResults/DiffIntegrate/ErrorModelApplied", "bool") is True
+    assert snakemake(work, config=config).jobs() == []
+
+
+def test_error_models_of_one_image(work):
+    """ApplyErrorModel in an info.xml concerns this image."""
+    set_parameter(info_of(work, SECOND), "Integrate", ApplyErrorModel="true")
+    run = snakemake(work)
+    assert run.status == 0 and run.jobs() == [("all", ""), ("integrate", SECOND)]
+
+
+def test_the_picture_of_the_residuals_comes_when_asked_for(work):
+    """`--config residuals=true` makes the third picture of every image, once, and changes no other file."""
+    before = contents(work / "project")
+    run = snakemake(work, config=["residuals=true"])
+    assert run.status == 0 and run.jobs() == [("all", ""), *(("integrate", name) for name in IMAGES)]
+    after = contents(work / "project")
+    assert set(after) - set(before) == {f"{name}/tmp_integrate3.tif" for name in IMAGES}
+    assert {path: content for path, content in after.items() if path in before} == before
+    assert snakemake(work, config=["residuals=true"]).jobs() == []
+    (work / "project" / FIRST / "tmp_integrate3.tif").unlink()
+    assert snakemake(work, config=["residuals=true"]).jobs() == [("all", ""), ("integrate", FIRST)]
 
 
 def test_an_edited_lattice_reruns_its_image(work):
