@@ -32,6 +32,7 @@ CASES = {  # pixels along an edge, spots, wanted CPU seconds of extract
 QUICK = {"320^2, 100": (320, 100, 0.40)}
 SCALE = 640  # mixed fits per CPU-second of curve_fit on the machine that the wanted seconds are for
 NAME = "SIM0000001"
+CONFIG = {"Integrate": {"ApplyErrorModel": False}}  # all else stands in project.xml
 PARTS = {  # of extract_image, all but refine is the fit: boxes, noise, profile and flags with it
     "read": ("ed2d.extract.read_inputs", "ed2d.extract.verified_lattice", "ed2d.extract.refined_lattice"),
     "fit": ("ed2d.extract.extract_image",),
@@ -91,7 +92,7 @@ def simulate(folder, size, spots):
 def run_job(step, directory):
     """One fresh job: CPU seconds of its parts and in total, the end of Python with it, and the peak in MB."""
     path = {suffix: str(directory / f"{NAME}{suffix}") for suffix in (".tif", "_mask.tif", "_ext.mtz", "_int.mtz")}
-    arguments = {"name": NAME, "image": path[".tif"], "mask": path["_mask.tif"], "config": {}}
+    arguments = {"name": NAME, "image": path[".tif"], "mask": path["_mask.tif"], "config": CONFIG}
     arguments |= {"info": str(directory / "info.xml"), "project": str(directory.parent / "project.xml")}
     arguments |= {"log": str(directory / f"{step}.log"), "output": path["_ext.mtz"]}
     if step == "integrate":
