@@ -13,7 +13,7 @@ from .intensity import REASONS
 from .montage import write_montage
 from .mtz import read_mtz, write_mtz
 
-FAR_FROM_0, FAR_FROM_1 = 0.2, 0.15  # mean and width of the pulls of a null control
+FAR_FROM_0, FAR_FROM_1 = 0.2, 0.1  # mean and width of the pulls of a null control
 FAR_BACKGROUND = 1.0  # mean and width - 1 of the differences of backgrounds
 MANY_POOR_FITS = 0.1  # of the intensities
 FAR_PROFILE = 0.05  # of 1, the profile fits over the box sums of strong spots
