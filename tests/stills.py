@@ -8,6 +8,7 @@ from ed2d import gaussian
 from ed2d.boxes import Boxes, grid
 from ed2d.image import Image
 from ed2d.parameters import Parameters
+from ed2d.placement import Places
 from ed2d.simulate import Simulation, simulate
 
 WIDE_SIGMA = 4.0  # standard errors of a statistical statement that a test allows
@@ -31,6 +32,11 @@ def parameters(**changes):
         "apply_error_model": False,
     }
     return Parameters(**values | changes)
+
+
+def on_lattice(lattice, straying=0.0):
+    """Places of spots none of which was observed."""
+    return Places(lattice, straying, np.zeros(2, int), np.zeros((1, 1, 2)), np.zeros((1, 1)))
 
 
 def image_of(data, *, ignored=False, saturated=False):

@@ -70,4 +70,4 @@ def test_pulls_of_profile_fits_to_correlated_pixels(correlation, volume):
     none = Neighbours(np.empty((n, 0, SIDE**2)), clear, clear)
     noise = Noise(gain=gain, read_variance=0.0, offset=0.0, correlation=correlation)
     fits = fit_profiles(boxes, noise, spots[:, 1:3], shape, none)
-    assert_pulls((fits.volume - gain * volume) / np.sqrt(fits.covariance(fits.forms[:, 0], fits.forms[:, 0])))
+    assert_pulls((fits.volume - gain * volume) / np.sqrt(fits.variances(fits.forms[:, 0])))

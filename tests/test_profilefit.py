@@ -15,7 +15,7 @@ from ed2d.profile import default
 from ed2d.profilefit import fit_profiles
 from ed2d.spots import fit_held, pixel_flags
 from ed2d.zingers import spikes
-from stills import assert_pulls, boxes_of, drawn, image_of, many_spots, recorded, shape_of, tracks
+from stills import assert_pulls, boxes_of, drawn, image_of, many_spots, on_lattice, recorded, shape_of, tracks
 
 HALF = 9
 COUNTED = Noise(gain=1.0, read_variance=0.0, offset=0.0)
@@ -40,7 +40,7 @@ def fit_alone(boxes, noise, spots):
 
 
 def variance_of(fits):
-    return fits.covariance(fits.forms[:, 0], fits.forms[:, 0])
+    return fits.variances(fits.forms[:, 0])
 
 
 def pulls_of(fits, truth):
@@ -80,6 +80,8 @@ def test_all_unknowns_are_those_of_least_squares():
     fits = fit_alone(boxes_of(recorded(drawn(HALF, spots), random), usable=usable), COUNTED, spots)
     dx, dy = grid(HALF)
     own = gaussian.unit_volume(HALF, spots[:, 1:3], shape_of(spots))
+    covariances = fits.covariances(np.moveaxis(fits.forms, 1, 0))
+    variances = np.stack([fits.variances(fits.forms[:, k]) for k in range(4)], axis=1)
     for n in range(40):
         design = np.column_stack([own[n], np.ones(361), dx, dy])[usable[n]]
         sigma = np.sqrt(fits.variance[n][usable[n]])
@@ -87,10 +89,10 @@ def test_all_unknowns_are_those_of_least_squares():
         expected, *_ = np.linalg.lstsq(design / sigma[:, None], values / sigma, rcond=None)
         covariance = np.linalg.inv((design / sigma[:, None] ** 2).T @ design)
         np.testing.assert_allclose(fits.unknowns[n], expected, rtol=1e-6, atol=1e-6)
-        for i in range(4):
-            for j in range(4):
-                found = fits.covariance(fits.forms[:, i], fits.forms[:, j])[n]
-                assert found == pytest.approx(covariance[i, j], abs=1e-6 * np.sqrt(covariance[i, i] * covariance[j, j]))
+        sigmas = np.sqrt(np.diag(covariance))
+        scale = sigmas[:, None] * sigmas
+        np.testing.assert_allclose(covariances[:, :, n] / scale, covariance / scale, atol=1e-6)
+        np.testing.assert_allclose(variances[n], np.diag(covariance), rtol=1e-6)
     np.testing.assert_array_equal(fits.boxes.usable, usable)
 
 
@@ -121,7 +123,7 @@ def crowd(lattice, width, n, random, *, background, volumes, ignored=0.0):
         volume = own if (i, j) == (0, 0) else volumes(n)
         expected += volume[:, None] * gaussian.unit_volume(HALF, place - centre, profile.shape_at(place))
     boxes = boxes_of(recorded(expected, random), usable=random.random((n, 361)) >= ignored)
-    near = neighbours(HALF, miller, positions, centre, lattice, profile)
+    near = neighbours(HALF, miller, centre, on_lattice(lattice), profile)
     fits = fit_profiles(boxes, COUNTED, positions - centre, profile.shape_at(positions), near)
     return fits, own, near
 
@@ -165,11 +167,12 @@ def test_two_overlapping_spots(distance):
     boxes = boxes_of(recorded(20 + truth[0, :, None] * one + truth[1, :, None] * two, random))
     near = replace(alone(n), profiles=two[:, None])
     fits = fit_profiles(boxes, COUNTED, centre, shape, near)
-    variance = [fits.covariance(fits.forms[:, k], fits.forms[:, k]) for k in (0, 4)]
+    covariance = fits.covariances(np.moveaxis(fits.forms, 1, 0)[[0, 4]])
+    variance = [covariance[0, 0], covariance[1, 1]]
     pulls = [(fits.unknowns[:, k] - truth[i]) / np.sqrt(variance[i]) for i, k in enumerate((0, 4))]
     assert_pulls(pulls[0])
     assert_pulls(pulls[1])
-    expected = fits.covariance(fits.forms[:, 0], fits.forms[:, 4]) / np.sqrt(variance[0] * variance[1])
+    expected = covariance[0, 1] / np.sqrt(variance[0] * variance[1])
     assert np.all(expected < 0) or distance > 3
     product = pulls[0] * pulls[1]
     assert abs(product.mean() - expected.mean()) < 4 * product.std() / np.sqrt(n)
