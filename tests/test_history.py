@@ -11,7 +11,8 @@ from ed2d.profile import Profile
 
 LATTICE = Lattice((505.6, 556.4), (19.1, 0.3), (-9.7, 17.2), 1e-9, -3e-10)
 NOISE = Noise(gain=5.1, read_variance=100.0, offset=0.0, gain_error=0.1 + 0.2, estimated=True)
-PROFILE = Profile((505.6, 556.4), 512.0, (2.5, 0.1, 1.8, 0.3, 1e-7, 0.2), 0.9, 0.4, 6.0, 0.05, 0.01, 31, 0.07)
+ERRORS = (0.012, 0.01, 0.02, 0.051, 0.1)
+PROFILE = Profile((505.6, 556.4), 512.0, (2.5, 0.1, 1.8, 0.3, 1e-7, 0.2), 0.9, 0.4, 6.0, 0.05, ERRORS, 31, 0.07)
 NUMBERS = st.floats(allow_nan=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_./]{0,20}", fullmatch=True)
@@ -38,7 +39,7 @@ headers = st.builds(
         narrowest=NUMBERS,
         widest=NUMBERS,
         scatter=NUMBERS,
-        error=NUMBERS,
+        errors=st.lists(NUMBERS, max_size=6).map(tuple),
         straying=NUMBERS,
         spots=st.integers(0, 100_000),
     ),

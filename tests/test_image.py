@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
 
 from ed2d.errors import InputError
 from ed2d.image import DTYPES, Image, read_image, read_tiff
@@ -289,7 +290,8 @@ def test_saturation_default_is_the_largest_integer(tmp_path, dtype):
 @pytest.mark.parametrize("saturation", [1000.0, 1000.5, 65535, 65535.5, 1e9])
 def test_given_saturation(tmp_path, saturation):
     """Pixels at or above the given counts are saturated, compared exactly."""
-    data = example("uint16")
+    data = example("uint16") % 900
+    data[::7, ::5] = example("uint16", seed=2)[::7, ::5]
     data[0, :3] = 999, 1000, 1001
     read = read_image(write(tmp_path / "a.tif", data), saturation=saturation)
     assert np.array_equal(read.saturated, data.astype(float) >= saturation)
@@ -300,6 +302,34 @@ def test_senseless_saturation_is_refused(tmp_path, saturation):
     """A negative or non-finite saturation is a mistake."""
     with pytest.raises(InputError, match="Detector/Saturation"):
         read_image(write(tmp_path / "a.tif", example("uint16")), saturation=saturation)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.03, 0.3])
+def test_overloaded_pixels(share):
+    """Saturated pixels and their eight neighbours, by dilation; ignored ones, saturated or not, overload nothing."""
+    random = np.random.default_rng(5)
+    saturated, ignored = random.random(SHAPE) < share, random.random(SHAPE) < 0.2
+    saturated[0, 0] = saturated[-1, 7] = saturated[11, -1] = share > 0
+    image = Image(example("float32"), ignored, saturated)
+    expected = ndimage.binary_dilation(saturated & ~ignored, np.ones((3, 3)))
+    np.testing.assert_array_equal(image.overloaded, expected)
+    np.testing.assert_array_equal(image.usable, ~expected & ~ignored)
+    assert expected.any() == (share > 0)
+    hidden = Image(image.data, ignored | saturated, saturated)
+    assert not hidden.overloaded.any()
+    np.testing.assert_array_equal(hidden.usable, ~hidden.ignored)
+
+
+def test_pixels_beside_saturated_ones_are_no_content(tmp_path):
+    """An image whose pixels are saturated or touch such a pixel has none that is usable."""
+    data = example("uint16") % 900
+    data[1::3, 1::3] = 65535
+    data[:, -1] = data[-1] = 65535
+    with pytest.raises(InputError, match="no usable pixel is left"):
+        read_image(write(tmp_path / "a.tif", data))
+    data[1, 1] = 0
+    read = read_image(write(tmp_path / "b.tif", data))
+    assert np.array_equal(np.argwhere(read.usable), [[y, x] for y in range(3) for x in range(3)])
 
 
 def test_images_without_content_are_refused(tmp_path):

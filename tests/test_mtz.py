@@ -53,7 +53,7 @@ def make_header(kind, **changes):
         unit_cell=CELLS["hexagonal"],
         wavelength=0.02508,
         noise=Noise(gain=5.1, read_variance=100.0, offset=0.0, gain_error=0.1 + 0.2, estimated=True),
-        profile=Profile((5.1, 6.2), 512.0, (2.5, 0.1, 1.8), 0.9, 0.4, 6.0, 0.05, 0.01, 31, 0.07),
+        profile=Profile((5.1, 6.2), 512.0, (2.5, 0.1, 1.8), 0.9, 0.4, 6.0, 0.05, (0.01, 0.02), 31, 0.07),
         parameters={"BoxSize": 6, "MaxRadius": 412.7, "Mask": "polygon " * 20},
     )
     return replace(header, **changes)

@@ -40,10 +40,12 @@ def test_the_kernel_leads_to_its_correlation(correlation):
 def test_forms_of_pixels_as_forms_of_electrons(correlation):
     """Any linear form of the spread pictures is the form `undone` of the electrons."""
     random = np.random.default_rng(2)
-    forms, electrons = random.normal(size=(20, SIDE**2)), random.normal(size=(20, SIDE + 2 * REACH, SIDE + 2 * REACH))
-    direct = np.sum(forms * spread(electrons, correlation).reshape(20, -1), axis=1)
-    found = np.sum(undone(forms, correlation) * electrons.reshape(20, -1), axis=1)
+    forms = random.normal(size=(3, 20, SIDE**2))
+    electrons = random.normal(size=(20, SIDE + 2 * REACH, SIDE + 2 * REACH))
+    direct = np.sum(forms * spread(electrons, correlation).reshape(20, -1), axis=-1)
+    found = np.sum(undone(forms, correlation) * electrons.reshape(20, -1), axis=-1)
     np.testing.assert_allclose(found, direct, atol=1e-9)
+    np.testing.assert_array_equal(undone(forms, correlation)[1], undone(forms[1], correlation))
 
 
 def test_a_margin_repeats_the_edge():
@@ -70,4 +72,13 @@ def test_pulls_of_profile_fits_to_correlated_pixels(correlation, volume):
     none = Neighbours(np.empty((n, 0, SIDE**2)), clear, clear)
     noise = Noise(gain=gain, read_variance=0.0, offset=0.0, correlation=correlation)
     fits = fit_profiles(boxes, noise, spots[:, 1:3], shape, none)
-    assert_pulls((fits.volume - gain * volume) / np.sqrt(fits.variances(fits.forms[:, 0])))
+    forms = np.moveaxis(fits.forms, 1, 0)
+    covariances = fits.covariances(forms)
+    assert_pulls((fits.volume - gain * volume) / np.sqrt(covariances[0, 0]))
+    np.testing.assert_allclose(fits.variances(forms), np.einsum("iin->in", covariances), rtol=1e-9)
+    pulls = fits.unknowns - np.column_stack([np.full(n, gain * volume), gain * spots[:, 6:]])
+    product, expected = pulls[:, 0] * pulls[:, 1], covariances[0, 1]
+    assert abs(np.mean(product / expected) - 1) < WIDE_SIGMA * np.std(product / expected) / np.sqrt(n)
+    chi2 = fits.reduced_chi2
+    taken_up = 4 * (correlation - 1) / (SIDE**2 - 4)  # four unknowns take up as much as 4 correlations do
+    assert abs(chi2.mean() - 1 + taken_up) < WIDE_SIGMA * chi2.std() / np.sqrt(n)

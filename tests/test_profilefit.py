@@ -320,5 +320,7 @@ def test_parts_add_up():
     assert not fits.residual[~usable].any() and np.all(fits.variance > 0)
     assert fits.others == [2, 3, *range(4, fits.profiles.shape[1])]
     unknowns = np.count_nonzero(fits.profiles.any(axis=2), axis=1)
-    chi2 = np.sum(fits.residual**2, axis=1) / (usable.sum(axis=1) - unknowns)
+    squares = np.sum(fits.residual**2, axis=1)
+    np.testing.assert_allclose(fits.reduced_chi2, squares / (usable.sum(axis=1) - 4), rtol=1e-9)
+    chi2 = squares / (usable.sum(axis=1) - unknowns)
     assert abs(chi2.mean() - 1) < 4 * chi2.std() / np.sqrt(len(chi2)) + 0.01
