@@ -1,3 +1,7 @@
+"""HISTORY of reflection files: what was written comes back, within the lines that the format holds."""
+
+from dataclasses import replace
+
 import gemmi
 import numpy as np
 import pytest
@@ -7,7 +11,9 @@ from hypothesis import strategies as st
 from ed2d.history import LINE, LINES, Header, read_history, write_history
 from ed2d.lattice import Lattice
 from ed2d.noise import Noise
+from ed2d.parameters import UnitCell, describe
 from ed2d.profile import Profile
+from stills import parameters
 
 LATTICE = Lattice((505.6, 556.4), (19.1, 0.3), (-9.7, 17.2), 1e-9, -3e-10)
 NOISE = Noise(gain=5.1, read_variance=100.0, offset=0.0, gain_error=0.1 + 0.2, estimated=True)
@@ -94,6 +100,23 @@ def test_what_the_format_cannot_hold_is_an_error():
     """More than thirty lines are refused, not cut off: readers would take none of them."""
     with pytest.raises(ValueError, match="lines of HISTORY"):
         write_history(header(parameters={"mask": "x" * 10_000}))
+
+
+@pytest.mark.parametrize("step", ["extract", "integrate"])
+def test_the_longest_numbers_fit(step):
+    """A learned profile, every parameter given and all numbers as long as they come: within thirty lines."""
+    third = 1000 / 3
+    fine = Noise(gain=third, read_variance=third, offset=third, gain_error=third, estimated=True, correlation=4 / 3)
+    lattice = Lattice((third, third), (-third, third), (third, -third), -1e-7 / 3, 1e-7 / 3)
+    shape = replace(PROFILE, origin=(third, third), coefficients=51 * (-0.123456,), errors=5 * (0.123456,))
+    shape = replace(shape, reach=1.234567, scatter=0.1 / 3, straying=0.1 / 3)
+    changes = {"min_radius": 1.25, "max_radius": 1234.5, "gain": 12.345, "read_noise": 12.34, "offset": 123.45}
+    given = parameters(saturation=65535.0, mask=("any",), wavelength=0.025079, **changes)
+    given = replace(given, unit_cell=UnitCell(a=62.451, b=62.452, gamma=119.95, c=100.25))
+    values = describe(given, step) | {"mask file": "ABC0000001_mask.tif"}
+    cell = {"unit_cell": (62.451, 62.452, 119.95, 100.25), "wavelength": 0.025079}
+    whole = header(lattice=lattice, noise=fine, profile=shape, image="ABC0000001", parameters=values, **cell)
+    assert read_history(write_history(whole)) == whole
 
 
 def test_an_independent_reader_takes_thirty_lines(tmp_path):

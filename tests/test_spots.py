@@ -6,7 +6,7 @@ import pytest
 from ed2d import flags
 from ed2d.boxes import CHUNK, cut, grid
 from ed2d.noise import Noise
-from ed2d.spots import LEAST_LEVEL, fit_free, fit_held, model_variance, pixel_flags, weights
+from ed2d.spots import LARGEST_MISFIT, LEAST_LEVEL, fit_free, fit_held, misfits, model_variance, pixel_flags, weights
 from ed2d.zingers import spikes
 from populations import BOX_SIZE, HALF, fitted
 from stills import assert_pulls, boxes_of, drawn, fits_at, image_of, many_spots, recorded, shape_of, theta_of, tracks
@@ -197,6 +197,31 @@ def test_flags_of_pixels():
         np.testing.assert_array_equal(found & bit != 0, pixels.any(axis=1))
         assert 5 < np.count_nonzero(found & bit) < 195
     assert not np.any(found & ~(flags.EDGE | flags.MASKED | flags.SATURATED | flags.ZINGER))
+
+
+@pytest.mark.parametrize(("share", "wrong"), [(0.0, False), (0.15, False), (0.4, True)])
+@pytest.mark.parametrize("background", [30, 300])
+def test_misfits(share, wrong, background):
+    """Boxes with a pattern beside the spot, its rms a share of the height: misfits beyond a quarter, at any dose."""
+    random = np.random.default_rng(20)
+    spots = many_spots(300, random, volume=1, background=background, widths=(1.4, 2.0))
+    height = 20 * np.sqrt(background)
+    spots[:, 0] = 2 * np.pi * spots[:, 3] * spots[:, 4] * height
+    pattern = share * height * random.choice([-1, 1], (300, 361))
+    boxes = boxes_of(recorded(drawn(HALF, spots), random) + pattern)
+    noise = Noise(gain=1.0, read_variance=0.0, offset=0.0)
+    fits = fit_held(boxes, noise, spots[:, 1:3], shape_of(spots)).fits
+    found = misfits(fits.reduced_chi2, noise.variance(fits.plane[:, 0]), fits.amplitude)
+    assert np.mean(found == wrong) > 0.99
+
+
+def test_misfits_by_their_definition():
+    """The rms that noise does not explain against the height, of either sign; too small a chi-square is none."""
+    random = np.random.default_rng(22)
+    chi2, variance, height = random.uniform(0, 9, 500), random.uniform(1, 99, 500), random.normal(0, 60, 500)
+    excess = np.array([max(value - 1, 0) ** 0.5 for value in chi2]) * variance**0.5
+    np.testing.assert_array_equal(misfits(chi2, variance, height), excess > LARGEST_MISFIT * abs(height))
+    assert not misfits(np.array([0.5, 1.0]), np.ones(2), np.zeros(2)).any()
 
 
 def test_decode_names_the_bits():
