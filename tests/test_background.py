@@ -8,13 +8,26 @@ from ed2d.boxes import cut, nearest_pixels
 from ed2d.lattice import Lattice, predict
 from ed2d.noise import Noise
 from ed2d.profile import default
-from integrated import on_lattice
-from stills import WIDE_SIGMA, assert_pulls, image_of, recorded
+from stills import WIDE_SIGMA, assert_pulls, image_of, on_lattice, recorded
 
 COUNTED = Noise(gain=1.0, read_variance=0.0, offset=0.0)
 LATTICE = Lattice((201.3, 157.8), (24.1, 3.2), (-4.3, 25.9), 1e-7, -2e-7)
 SHAPE = (330, 410)
-NARROW = default(LATTICE.origin, SHAPE, 1.2, 9)
+ROUND = default(LATTICE.origin, SHAPE, 1.2, 9)
+DENSE = Lattice(LATTICE.origin, (14.0, 1.0), (-0.7, 14.3))
+
+
+def patterned(lattice, width, random, *, background, straying=0.0, gain=1.0):
+    """Counts of round spots at all points of a lattice but the origin, of all volumes, on an even background."""
+    h, k = np.mgrid[-60:61, -60:61]
+    miller = np.column_stack([h.ravel(), k.ravel()])
+    place = lattice.position(miller) + straying * random.normal(size=miller.shape)
+    volume = random.exponential(3000, len(miller)) * np.any(miller, axis=1)
+    down, across = (
+        np.exp(-0.5 * ((np.arange(size) - place[:, [axis]]) / width) ** 2) for axis, size in ((1, 330), (0, 410))
+    )
+    expected = background + (down * (volume / (2 * np.pi * width**2))[:, None]).T @ across
+    return recorded(expected, random, gain=gain)
 
 
 @pytest.mark.parametrize("mean", [0.1, 0.3, 1.0, 3.0, 10.0, 100.0])
@@ -63,7 +76,7 @@ def test_intercalated_background(gain, read_noise, level):
     miller = predict(plain, shape=SHAPE)
     inner = np.all(np.abs(plain.position(miller) - [205, 165]) < [155, 115], axis=1)
     noise = Noise(gain=gain, read_variance=read_noise**2, offset=0.0)
-    mean, variance, number = intercalated(image_of(data), miller[inner], on_lattice(plain), noise, NARROW)
+    mean, variance, number = intercalated(image_of(data), miller[inner], on_lattice(plain), noise, ROUND)
     place = plain.position(miller[inner])
     truth = level * (1 + 0.3 * (place[:, 0] - 205) / 205 - 0.2 * (place[:, 1] - 165) / 165)
     assert np.all(number == 4)
@@ -80,7 +93,8 @@ def test_patches_on_masks_and_off_the_image():
     ignored[100:220, 150:260] = True
     ignored |= random.random(SHAPE) < 0.2
     miller = predict(LATTICE, shape=SHAPE)
-    mean, variance, number = intercalated(image_of(data, ignored=ignored), miller, on_lattice(LATTICE), COUNTED, NARROW)
+    made = (miller, on_lattice(LATTICE), COUNTED, ROUND)
+    mean, variance, number = intercalated(image_of(data, ignored=ignored), *made)
     expected = np.zeros(len(miller), int)
     for step in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)):
         patch = cut(image_of(data, ignored=ignored), nearest_pixels(LATTICE.position(miller + step)), PATCH_HALF)
@@ -89,23 +103,34 @@ def test_patches_on_masks_and_off_the_image():
     assert set(number) >= {0, 2, 4}
     np.testing.assert_array_equal(np.isnan(mean), number == 0)
     np.testing.assert_array_equal(np.isnan(variance), number == 0)
-    spoilt = image_of(np.where(ignored, 1e9, data), ignored=ignored)
-    wild = intercalated(spoilt, miller, on_lattice(LATTICE), COUNTED, NARROW)
+    wild = intercalated(image_of(np.where(ignored, 1e9, data), ignored=ignored), *made)
     for one, two in zip(wild, (mean, variance, number), strict=True):
         np.testing.assert_array_equal(one, two)
     assert variance[number == 1].mean() > 3 * variance[number == 4].mean()
 
 
-def test_spots_are_no_background():
-    """On a dense lattice the patches leave out what the bright spots reach, and have the background's mean."""
-    lattice = Lattice(LATTICE.origin, (13.1, 0.3), (-0.4, 13.5))
-    y, x = np.indices(SHAPE)
-    level = np.full(SHAPE, 50.0)
-    for place in lattice.position(predict(lattice, shape=SHAPE)):
-        level += 20000 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * 1.2**2))
-    image = image_of(recorded(level, np.random.default_rng(6)))
-    miller = predict(lattice, shape=SHAPE)
-    mean, variance, number = intercalated(image, miller, on_lattice(lattice), COUNTED, NARROW)
-    seen = number > 0
-    assert seen.mean() > 0.8
-    assert_pulls(((mean - 50) / np.sqrt(variance))[seen], bias=0.1)  # tails beyond the reach
+@pytest.mark.parametrize(("width", "straying"), [(1.0, 0.0), (1.2, 0.0), (1.2, 0.15)])
+@pytest.mark.parametrize(("background", "gain"), [(20.0, 1.0), (300.0, 5.0)])
+def test_pulls_on_a_dense_lattice(width, straying, background, gain):
+    """Among spots 14 px apart: mean 0 and width 1 about the true background, without the pixels that spots reach."""
+    noise, pulls = Noise(gain=gain, read_variance=0.0, offset=0.0), []
+    profile = default(DENSE.origin, SHAPE, width, 9)
+    miller = predict(DENSE, shape=SHAPE)
+    miller = miller[miller.sum(axis=1) % 2 == 0]  # no two of these share a patch
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        image = image_of(patterned(DENSE, width, random, background=background, straying=straying, gain=gain))
+        mean, variance, number = intercalated(image, miller, on_lattice(DENSE, straying), noise, profile)
+        assert np.all(number[np.all(np.abs(DENSE.position(miller) - [205, 165]) < [180, 140], axis=1)] == 4)
+        pulls.append((mean - background) / np.sqrt(variance))
+    assert_pulls(np.concatenate(pulls))
+
+
+@pytest.mark.parametrize(("spacing", "width", "straying"), [(9.0, 1.2, 0.0), (14.0, 1.6, 0.0), (14.0, 1.2, 1.0)])
+def test_no_background_where_spots_reach_everywhere(spacing, width, straying):
+    """Where spots, as wide as their places are uncertain, reach all patches: NaN, none of four, without a warning."""
+    lattice = Lattice(LATTICE.origin, (spacing, 1.0), (-0.7, 1.02 * spacing))
+    image = image_of(patterned(lattice, width, np.random.default_rng(0), background=20.0))
+    miller, profile = predict(lattice, shape=SHAPE), default(lattice.origin, SHAPE, width, 9)
+    mean, variance, number = intercalated(image, miller, on_lattice(lattice, straying), COUNTED, profile)
+    assert np.isnan(mean).all() and np.isnan(variance).all() and not number.any()
