@@ -215,3 +215,23 @@ def test_a_wrong_gain_shows_in_the_background(factor, ratio):
     right = extract_image(image, START, replace(given, read_noise=0.0)).background_rchi2
     assert extraction.background_rchi2 == pytest.approx(ratio * right, rel=0.1)
     assert right == pytest.approx(1.0, abs=0.25)
+
+
+@cache
+def crowded(seed):
+    """A still of spots 13 px apart, in whose boxes neighbours stand, its truth and parameters."""
+    lattice = Lattice((181.3, 157.8), (13.1, 0.9), (-0.7, 13.6), 1.2e-7, -2e-7)
+    doses = {"gain": 5.0, "read_noise": 3.0, "peak_volume": 6000.0, "max_radius": 1.5, "background_diffuse": 0.0}
+    image, truth, _ = still(lattice, shape=(320, 360), seed=seed, **doses)
+    given = parameters(gain=5.0, read_noise=3.0, box_size=4)
+    return image, truth, given, extract_image(image, replace(lattice, barrel=0.0, spiral=0.0), given)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_crowd_comes_to_rest(seed):
+    """Neighbours are taken off in every round until nothing changes: right volumes, and a restart moves nothing."""
+    image, truth, given, result = crowded(seed)
+    assert result.settled
+    pulls, free, held, _ = volume_pulls(result, truth)
+    assert_pulls(pulls[free | held], bias=0.05, extra_width=FREE_WIDTH)
+    assert_same(extract_image(image, result.lattice, given), result)

@@ -6,9 +6,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from ed2d import flags, profile
+from ed2d import flags, gaussian, profile
 from ed2d.lattice import Lattice, predict
-from ed2d.measurement import CLEAR, SAME_VOLUME, measure, measure_again
+from ed2d.measurement import CLEAR, SAME_PIXELS, SAME_VOLUME, measure, measure_again
 from ed2d.noise import Noise
 from ed2d.simulate import Simulation, simulate
 from populations import HALF, fitted
@@ -195,24 +195,43 @@ def test_clear_is_decided_by_the_held_fit():
     assert found.held.fits.held[np.isfinite(found.held.fits.amplitude)].all() and 10 < found.clear.sum() < len(miller)
 
 
-def test_neighbours_are_taken_off_the_boxes():
-    """In a crowd, what neighbours put into boxes is taken off, and with it most of the bias; else nothing."""
-    dense, shape, width = Lattice((100.3, 90.7), (8.6, 0.7), (-0.9, 9.3)), (181, 201), 1.5
+DENSE, DENSE_SHAPE, WIDTH = Lattice((100.3, 90.7), (8.6, 0.7), (-0.9, 9.3)), (181, 201), 1.5
+ELECTRONS = Noise(gain=1.0, read_variance=0.0, offset=0.0)
+
+
+@cache
+def crowd():
+    """A picture of round spots close to each other, its points, their true volumes, and which are inner ones."""
     random = np.random.default_rng(6)
     h, k = np.mgrid[-30:31, -30:31]
     every = np.column_stack([h.ravel(), k.ravel()])
-    places, volumes = dense.position(every), random.exponential(3000, len(every)) * np.any(every, axis=1)
-    y, x = np.indices(shape)
-    across, along = (np.exp(-0.5 * ((axis - places[:, [n]]) / width) ** 2) for n, axis in enumerate((x[0], y[:, 0])))
-    expected = 20 + (along * (volumes / (2 * np.pi * width**2))[:, None]).T @ across
-    image = image_of(random.poisson(expected).astype(float))
-    miller = predict(dense, shape=shape)
+    places, volumes = DENSE.position(every), random.exponential(3000, len(every)) * np.any(every, axis=1)
+    y, x = np.indices(DENSE_SHAPE)
+    across, along = (np.exp(-0.5 * ((axis - places[:, [n]]) / WIDTH) ** 2) for n, axis in enumerate((x[0], y[:, 0])))
+    expected = 20 + (along * (volumes / (2 * np.pi * WIDTH**2))[:, None]).T @ across
+    miller = predict(DENSE, shape=DENSE_SHAPE)
     true = volumes[(miller[:, 0] + 30) * 61 + miller[:, 1] + 30]
-    inner = np.all((dense.position(miller) > 20) & (dense.position(miller) < 160), axis=1)
-    round_spots = profile.default(dense.origin, shape, width, GIVEN.half)
-    noise = Noise(gain=1.0, read_variance=0.0, offset=0.0)
-    first = measure(image, miller, dense, round_spots, noise, GIVEN)
-    second = measure_again(first.apart(dense, round_spots), image, miller, dense, round_spots, GIVEN)
+    inner = np.all((DENSE.position(miller) > 20) & (DENSE.position(miller) < 160), axis=1)
+    return image_of(random.poisson(expected).astype(float)), miller, true, inner
+
+
+def crowded_profile():
+    return profile.default(DENSE.origin, DENSE_SHAPE, WIDTH, GIVEN.half)
+
+
+def rounds(n):
+    """The measurement of the crowd after n rounds of taking neighbours off."""
+    image, miller, _, _ = crowd()
+    found = measure(image, miller, DENSE, crowded_profile(), ELECTRONS, GIVEN)
+    for _ in range(n):
+        found = measure_again(found.apart(DENSE, crowded_profile()), image, miller, DENSE, crowded_profile(), GIVEN)
+    return found
+
+
+def test_neighbours_are_taken_off_the_boxes():
+    """In a crowd, what neighbours put into boxes is taken off, and with it most of the bias; else nothing."""
+    _, miller, true, inner = crowd()
+    first, second = rounds(0), rounds(1)
     pulls = [((m.held.fits.volume - true) / np.sqrt(m.held.fits.volume_variance))[inner] for m in (first, second)]
     assert abs(pulls[1].mean()) < 0.4 * abs(pulls[0].mean())
     assert_pulls(pulls[1], bias=BIAS)
@@ -220,3 +239,58 @@ def test_neighbours_are_taken_off_the_boxes():
     image, _ = scene()
     alone = measure(image, predict(LATTICE, shape=SHAPE), LATTICE, learned(1.5), NOISE, GIVEN)
     assert alone.apart(LATTICE, learned(1.5)) is alone
+
+
+def test_rounds_of_neighbours_come_to_an_end():
+    """Again and again, fewer boxes change, and then none; the volumes stay unbiased."""
+    _, miller, true, inner = crowd()
+    found = [rounds(n) for n in range(5)]
+    fresh = [part.fresh for part in found]
+    assert fresh[0] == fresh[1] == len(miller) and fresh[2] < len(miller) / 2 and fresh[-1] == 0
+    assert np.all(np.diff(fresh) <= 0)
+    for part in found[1:]:
+        assert_pulls(((part.held.fits.volume - true) / np.sqrt(part.held.fits.volume_variance))[inner], bias=BIAS)
+    again = found[-1].apart(DENSE, crowded_profile())
+    np.testing.assert_array_equal(again.boxes.surroundings, found[-1].boxes.surroundings)
+    np.testing.assert_array_equal(again.positions, found[-1].positions)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_only_boxes_whose_neighbours_changed_are_measured_anew(n):
+    """Surroundings that change by SAME_PIXELS or less stay to the last bit, with their fits; the others do not."""
+    before = rounds(n)
+    after = before.apart(DENSE, crowded_profile())
+    stale = np.isnan(after.positions).any(axis=1)
+    change = after.boxes.surroundings - before.boxes.surroundings
+    np.testing.assert_array_equal(change.any(axis=1), stale)
+    pixel = ELECTRONS.variance(before.held.fits.plane[:, :1])
+    size = np.sqrt(np.sum(change**2 * before.boxes.usable / pixel, axis=1))
+    assert np.all(size[stale] > SAME_PIXELS)
+    np.testing.assert_array_equal(after.positions[~stale], before.positions[~stale])
+    for one, two in ((before.free, after.free), (before.held, after.held)):
+        np.testing.assert_array_equal(one.fits.volume[~stale], two.fits.volume[~stale])
+    assert np.isnan(after.free.fits.volume[stale]).all()
+
+
+def test_a_changed_spot_changes_its_neighbours_only():
+    """One volume altered by hand: the boxes that its spot reaches change by what it puts into them, no other."""
+    before = rounds(5)
+    row = int(np.argmin(np.linalg.norm(DENSE.position(before.miller) - [100, 60], axis=1)))
+    held, free = before.held.fits, before.free.fits
+    altered = replace(
+        before,
+        held=replace(before.held, fits=replace(held, amplitude=held.amplitude + 500 * (np.arange(len(held)) == row))),
+        free=replace(before.free, fits=replace(free, amplitude=free.amplitude + 500 * (np.arange(len(free)) == row))),
+    )
+    after = altered.apart(DENSE, crowded_profile())
+    change = after.boxes.surroundings - before.boxes.surroundings
+    touched = np.flatnonzero(change.any(axis=1))
+    distance = np.max(np.abs(before.boxes.centre - before.boxes.centre[row]), axis=1)
+    assert row not in touched and len(touched) >= 8 and np.all(distance[touched] < 2 * before.boxes.half + 1)
+    volume = 500 * gaussian.area((free if np.isfinite(free.volume[row]) else held).shape[row])
+    offset = DENSE.position(before.miller)[[row]] - before.boxes.centre[touched]
+    shape = crowded_profile().shape_at(DENSE.position(before.miller[touched]))
+    expected = volume * gaussian.unit_volume(before.boxes.half, offset, shape)
+    pixel = np.sqrt(ELECTRONS.variance(before.held.fits.plane[touched, :1]))
+    difference = np.sum(((change[touched] - expected) / pixel) ** 2 * before.boxes.usable[touched], axis=1)
+    assert np.all(difference < SAME_PIXELS**2)
