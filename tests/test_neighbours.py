@@ -149,7 +149,7 @@ def test_no_neighbours_from_beyond_the_fold(half, width):
     ("half", "width", "straying", "most"), [(2, 1.2, 0.0, 0.0), (2, 1.7, 0.3, 1.0), (7, 1.2, 0.5, 2.0)]
 )
 def test_pixels_between_spots_by_brute_force(name, step, half, width, straying, most):
-    """Beyond REACH widths of every point, as wide as its place is uncertain, and no nearer half-way to it."""
+    """Beyond REACH widths of every point, the wider the less certain its place is."""
     random, profile = np.random.default_rng(half), profile_of(width, half)
     places = observed_off(LATTICES[name], random, straying=straying, most=most)
     there = predict(LATTICES[name], shape=SHAPE)[::37] + np.array(step)
