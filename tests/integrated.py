@@ -34,15 +34,6 @@ PLAIN = Simulation(
 CLEAR = 10.0  # I/sigma of what counts as strong
 
 
-def on_lattice(lattice, straying=0.0, miller=((0, 0),), moved=0.0):
-    """Places on a lattice, of points that stray by that much (px), or `moved` (n, 2) from it at `miller` (n, 2)."""
-    miller = np.asarray(miller)
-    first = miller.min(axis=0)
-    arrays = np.zeros((*(miller.max(axis=0) - first + 1), 2))
-    arrays[tuple((miller - first).T)] = moved
-    return Places(lattice, straying, first, arrays, np.zeros(arrays.shape[:2]))
-
-
 @dataclass(frozen=True)
 class Measured:
     """A still, the truth of its spots, and what both steps made of it."""

@@ -34,9 +34,13 @@ def parameters(**changes):
     return Parameters(**values | changes)
 
 
-def on_lattice(lattice, straying=0.0):
-    """Places of spots none of which was observed."""
-    return Places(lattice, straying, np.zeros(2, int), np.zeros((1, 1, 2)), np.zeros((1, 1)))
+def on_lattice(lattice, straying=0.0, miller=((0, 0),), moved=0.0):
+    """Places on a lattice, of points that stray by that much (px), or `moved` (n, 2) from it at `miller` (n, 2)."""
+    miller = np.asarray(miller)
+    first = miller.min(axis=0)
+    arrays = np.zeros((*(miller.max(axis=0) - first + 1), 2))
+    arrays[tuple((miller - first).T)] = moved
+    return Places(lattice, straying, first, arrays, np.zeros(arrays.shape[:2]))
 
 
 def image_of(data, *, ignored=False, saturated=False):

@@ -12,8 +12,8 @@ from ed2d.friedel import r_friedel
 from ed2d.intensity import measure_intensities
 from ed2d.lattice import Lattice, predict
 from ed2d.profile import default
-from integrated import GAIN, GIVEN, LATTICE, NOISE, PLAIN, SHAPE, blurred, measured, on_lattice
-from stills import WIDE_SIGMA, image_of, parameters, recorded
+from integrated import GAIN, GIVEN, LATTICE, NOISE, PLAIN, SHAPE, blurred, measured
+from stills import WIDE_SIGMA, image_of, on_lattice, parameters, recorded
 
 SEEDS = (0, 1, 2, 3)
 HALO = {"background_diffuse": 300.0}

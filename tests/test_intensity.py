@@ -11,8 +11,8 @@ from ed2d.intensity import REASONS, Intensities, measure_intensities
 from ed2d.lattice import Lattice, predict
 from ed2d.profile import default
 from ed2d.simulate import expected, simulate, transmission
-from integrated import GAIN, GIVEN, LATTICE, NOISE, PLAIN, READ_NOISE, SHAPE, on_lattice
-from stills import assert_pulls, image_of, in_order_of, parameters, recorded
+from integrated import GAIN, GIVEN, LATTICE, NOISE, PLAIN, READ_NOISE, SHAPE
+from stills import assert_pulls, image_of, in_order_of, on_lattice, parameters, recorded
 
 WIDTH = 1.6  # px
 ROUND = default(LATTICE.origin, SHAPE, WIDTH, GIVEN.half)
