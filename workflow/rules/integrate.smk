@@ -24,4 +24,6 @@ rule integrate:
 # `_ext.mtz` too: Snakemake does not miss a file on the way to one that is there, as after a stopped extraction
 rule integrate_all:
     input:
-        lambda wildcards: all_results(*RESULTS, *(RESIDUALS if config["residuals"] else ())),
+        lambda wildcards: all_results(
+            *RESULTS, *(RESIDUALS if config["residuals"] else ())
+        ),
