@@ -125,10 +125,11 @@ def _pulls(summary):
 def _friedel(control):
     model = control.model
     bins = {"ByIOverSigma": control.by_significance, "ByRadius": control.by_radius}
+    known = {"K": model.sdfac, "KSigma": model.sdfac_sigma, "G": model.sdadd, "GSigma": model.sdadd_sigma}
     return {
         **_agreement(control.all),
         **{name: {f"Bin{n}": _agreement(one) for n, one in enumerate(some)} for name, some in bins.items()},
-        "ErrorModel": {"K": model.sdfac, "KSigma": model.sdfac_sigma, "G": model.sdadd, "GSigma": model.sdadd_sigma},
+        "ErrorModel": {**known, "ISa": model.isa},
     }
 
 

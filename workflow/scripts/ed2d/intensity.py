@@ -29,16 +29,14 @@ REASONS = {
 class Intensities:
     """What n points give.
 
-    volume, volume_variance (n,): profile fits; growth: box sums; constant (n,): background of the fit at the centre;
-    flag (n,); rejected: reason -> (n,) bool, exclusive, by geometry and detector alone; raw, flat, residual
-    (n, side^2), float32, NaN where ignored: counts, counts less the slope and the curvature of the background, and
-    what the profile fit leaves over its standard deviation.
+    volume, volume_variance (n,): profile fits; growth: box sums; flag (n,); rejected: reason -> (n,) bool, exclusive,
+    by geometry and detector alone; raw, flat, residual (n, side^2), float32, NaN where ignored: counts, counts less the
+    slope and the curvature of the background, and what the profile fit leaves over its standard deviation.
     """
 
     volume: np.ndarray
     volume_variance: np.ndarray
     growth: Growth
-    constant: np.ndarray
     flag: np.ndarray
     rejected: dict[str, np.ndarray]
     raw: np.ndarray
@@ -87,7 +85,6 @@ def _measure(image, miller, curvature, places, noise, profile, parameters):
         volume=fits.volume,
         volume_variance=fits.variances(fits.forms[:, 0]) + uncertain * broadening**2,
         growth=growth.uncertain(uncertain),
-        constant=fits.unknowns[:, 1],
         flag=_flags(fits, shape, noise, near),
         rejected=_rejected(boxes, drawn, growth, parameters.box_size),
         raw=_picture(cut_out.values, cut_out.usable),
