@@ -46,7 +46,7 @@ def read_mtz(path):
         return from_gemmi(gemmi.read_mtz_file(os.fspath(path)))
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).removesuffix(f": {path}")
-        cure = "give a file of this version of ed2d; extract the image again"
+        cure = "give a file that this version of ed2d wrote; extract the image again"
         raise InputError(path, f"cannot be read as an MTZ file of ed2d ({reason})", cure) from error
 
 
