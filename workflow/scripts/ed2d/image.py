@@ -40,8 +40,10 @@ class Image:
 
         A pixel beside it is not saturated only where noise has made it low: sums of such pixels would be too small.
         """
-        touched = np.zeros(np.array(self.shape) + 2, bool)
         rows, columns = np.nonzero(self.saturated & ~self.ignored)
+        if not len(rows):
+            return np.broadcast_to(False, self.shape)
+        touched = np.zeros(np.array(self.shape) + 2, bool)
         for down, across in np.ndindex(3, 3):
             touched[rows + down, columns + across] = True
         return touched[1:-1, 1:-1]
