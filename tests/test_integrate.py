@@ -14,7 +14,7 @@ from ed2d.control import FriedelControl
 from ed2d.emdatainfo import Document
 from ed2d.friedel import friedel_pairs
 from ed2d.image import read_image
-from ed2d.integration import integrate_image
+from ed2d.integration import FEWEST_PAIRS, integrate_image
 from ed2d.intensity import REASONS
 from ed2d.mtz import read_mtz
 from ed2d.parameters import effective_parameters
@@ -176,7 +176,7 @@ def test_the_third_picture_is_made_when_asked_for(tmp_path):
 
 def test_error_models_are_applied_when_asked_for(tmp_path):
     """Only SIGI of every step and SIGIPR change: sigma'^2 = K^2 (sigma^2 + (g <I>)^2), <I> the mean of the mates."""
-    _, path, _ = measured(tmp_path, gain=8, peak_volume=30000.0)
+    _, path, _ = measured(tmp_path, gain=8, peak_volume=30000.0, shape=(330, 360))
     plain, _ = read_mtz(path["_int.mtz"])
     before = numbers(path)
     integrated_again(path, config=APPLIED)
@@ -203,10 +203,21 @@ def test_error_models_are_applied_when_asked_for(tmp_path):
     assert abs(control.model.sdfac - 1) < 0.02 and control.model.sdadd < before["Friedel/BoxSum/ErrorModel/G"] + 1e-3
 
 
+def test_few_pairs_are_no_error_model(tmp_path):
+    """With fewer pairs than a model must come from nothing changes, and info.xml says so."""
+    _, path, _ = measured(tmp_path, gain=8, peak_volume=30000.0)
+    plain, before = read_mtz(path["_int.mtz"])[0], numbers(path)
+    assert 0 < before["FriedelPairs"] < FEWEST_PAIRS and np.isfinite(before["Friedel/BoxSum/ErrorModel/K"])
+    integrated_again(path, config=APPLIED)
+    assert read_mtz(path["_int.mtz"])[0].tobytes() == plain.tobytes()
+    assert numbers(path) == before and before["ErrorModelApplied"] is False
+
+
 WARNED = {  # changes of the still, gain that is given; what the log says of it
     "gain too small": ({"background": 200.0}, 4.0, "scatter 1."),
     "gain too large": ({"background": 200.0}, 16.0, "scatter 0.7"),
-    "halo": ({"background_diffuse": 4000.0, "background_width": 0.2}, 8.0, "is the background no plane?"),
+    "a beam stop that is not masked": ({}, 8.0, "an edge that is not masked?"),
+    "halo": ({"background_diffuse": 4000.0, "background_width": 0.2}, 8.0, "no plane?"),
 }
 
 

@@ -169,6 +169,19 @@ def saturated_near(simulation, seeds):
     return found
 
 
+@pytest.mark.parametrize(("spacing", "box_size"), [(7.5, 3), (8.5, 4), (9.0, 5), (10.0, 6), (12.0, 6)])
+def test_no_spacing_loses_points(spacing, box_size):
+    """Neighbours in the box, beside it and round it: no whole box is rejected, and all pulls are right."""
+    lattice = Lattice((171.3, 157.8), (spacing, 0.9), (-1.1, 1.02 * spacing))
+    simulation = replace(DENSE, lattice=lattice, shape=(310, 350))
+    result = measured(simulation, given=replace(GIVEN, box_size=box_size))
+    assert not any(result.integration.measured.rejected[reason].any() for reason in ("NoBackground", "Saturated"))
+    table, truth = result.spots()
+    for column in INTENSITIES:
+        whole = truth["in_box"] == 1
+        assert_pulls(pulls_of(table, truth, column)[whole], bias=ERROR_OF_PROFILE, extra_width=ERROR_OF_PROFILE)
+
+
 def test_masked_and_saturated_pixels_have_no_influence():
     """Anything may stand on ignored and saturated pixels: table, controls and pictures are the same to the last bit."""
     result = measured(replace(PLAIN, peak_volume=30000.0, saturation=5000, zingers=0))

@@ -20,11 +20,11 @@ APPLIED = {"Integrate": {"ApplyErrorModel": True}}
 PICTURES = ("raw", "corrected", "residuals")
 
 
-def measured(folder, *, gain, verified=LATTICE, **changes):
+def measured(folder, *, gain, verified=LATTICE, shape=(256, 288), **changes):
     """Document, paths and summary lines of both steps on one still whose Detector/Gain is `gain`; true gain 8."""
     values = {"peak_volume": 6000.0, "background_diffuse": 500.0, "gain": 8.0, "read_noise": 0.0, **changes}
     directory = folder / "ABC0000001"
-    write_image_directory(directory, Simulation(shape=(256, 288), lattice=LATTICE, **values), seed=1, lattice=verified)
+    write_image_directory(directory, Simulation(shape=shape, lattice=LATTICE, **values), seed=1, lattice=verified)
     detector = {"Gain": float(gain), "ReadNoise": 0.0, "Offset": 0.0, "Saturation": 60000.0}
     parameters = {"LatticeExtract": BOXES, "Detector": detector}
     write_project_xml(folder / "project.xml", image_mask="ABC.*", parameters=parameters)
@@ -63,8 +63,8 @@ def test_figures_in_info_xml_are_those_of_the_files(tmp_path):
 
 
 def test_the_right_gain_warns_of_nothing(tmp_path, caplog):
-    """Neither step has anything to complain of."""
-    measured(tmp_path, gain=8)
+    """Neither step has anything to complain of where no beam stop is left unmasked."""
+    measured(tmp_path, gain=8, beamstop=False)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

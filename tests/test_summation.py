@@ -218,7 +218,7 @@ def test_zingers_in_the_rim():
 
 
 def test_without_rim_no_intensity():
-    """Nine usable pixels of rim are no background: NaN, not a number; beside a close spot the plane's constant is."""
+    """Nine usable pixels of rim are no background: NaN. Where a neighbour covers the rim the plane's constant is."""
     random = np.random.default_rng(11)
     spots = many_spots(2, random, volume=500, background=20)
     inner, rim = squares(HALF, BOX_SIZE, 0, RIM)
@@ -229,11 +229,13 @@ def test_without_rim_no_intensity():
     np.testing.assert_array_equal(np.isnan(growth.background[0]), [True, False])
     others = many_spots(2, random, volume=500, background=0)
     others[:, 1:3] = [6, 4]
-    near = beside(others, 6.0)
-    fits, _ = fitted(values, spots, COUNTED, usable=usable, near=near)
+    near = beside(others, 30.0)
+    fits, _ = fitted(values, spots, COUNTED, near=near)
     growth = grow(fits, near, COUNTED, **SIZES)
-    assert growth.background[0, 0] == pytest.approx(fits.unknowns[0, 1], rel=1e-9)
-    assert np.isfinite(growth.intensity[0]).all()
+    np.testing.assert_allclose(growth.background[0], fits.unknowns[:, 1], rtol=1e-9)
+    assert np.isfinite(growth.intensity).all() and np.isnan(growth.against_plane).all()
+    fits, _ = fitted(values, spots, COUNTED, usable=usable, near=near)
+    np.testing.assert_array_equal(np.isnan(grow(fits, near, COUNTED, **SIZES).intensity[0]), [True, False])
 
 
 def with_tails(spots, share, width, random):

@@ -135,12 +135,12 @@ def away_from_neighbours(half, miller, centre, lattice):
     reach = half * 2**0.5 + distance
     if not len(miller) or lattice.spacing > 1.5 * reach:
         return free
-    steps = int(np.ceil(reach / lattice.spacing)) + 1
-    to_miller = lattice.reduced_basis() @ np.linalg.inv(lattice.basis)
-    for i, j in ((i, j) for i in range(-steps, steps + 1) for j in range(-steps, steps + 1) if (i, j) != (0, 0)):
-        offset = lattice.position(miller + np.round(np.array([i, j]) @ to_miller)) - centre
-        if np.linalg.norm(offset, axis=1).min() < reach:
-            free &= (dx - offset[:, :1]) ** 2 + (dy - offset[:, 1:]) ** 2 > distance**2
+    for index in lattice.around(miller, reach):
+        offset = lattice.position(index) - centre
+        near = (np.linalg.norm(offset, axis=1) < reach) & np.any(index != miller, axis=1)
+        if near.any():
+            offset = offset[near]
+            free[near] &= (dx - offset[:, :1]) ** 2 + (dy - offset[:, 1:]) ** 2 > distance**2
     return free
 
 

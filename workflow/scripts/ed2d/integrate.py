@@ -16,6 +16,8 @@ from .mtz import read_mtz, write_mtz
 FAR_FROM_0, FAR_FROM_1 = 0.2, 0.1  # mean and width of the pulls of a null control
 FAR_BACKGROUND = 1.0  # mean and width - 1 of the differences of backgrounds
 MANY_POOR_FITS = 0.1  # of the intensities
+MANY_OUTLIERS = 0.005  # of a null control
+MANY_REJECTED = 0.3  # of the points
 FAR_PROFILE = 0.05  # of 1, the profile fits over the box sums of strong spots
 CERTAIN = 4.0  # standard errors, of all these
 
@@ -56,27 +58,38 @@ def _check(integration, inputs):
     """Warnings where the image itself shows that intensities, their errors or the backgrounds are not right."""
     path, null = inputs.info.path, integration.null_control
     for what, pulls in (("box sums", null.box_sum), ("profile fits", null.profile_fit)):
+        where = f"{path}: {what} between the lattice points, where nothing is,"
         if pulls.mean_differs(FAR_FROM_0, CERTAIN):
-            said = "%s: %s between the lattice points, where nothing is, are %.2f standard deviations on average"
-            log.warning(said, path, what, pulls.mean)
+            log.warning("%s are %.2f of their errors on average: is the background no plane?", where, pulls.mean)
         if pulls.width_differs(FAR_FROM_1, CERTAIN):
-            said = "%s: %s between the lattice points, where nothing is, scatter %.2f times as much as their errors say"
-            log.warning(said, path, what, pulls.width)
+            said = "%s scatter %.2f times as much as their errors say: check Gain, ReadNoise and Offset"
+            log.warning(said, where, pulls.width)
+        if pulls.many_outliers(MANY_OUTLIERS):
+            said = "%s %d of %d are far off: an ice ring, satellites, another crystal, an edge that is not masked?"
+            log.warning(said, where, pulls.outliers, pulls.number)
     for what, pulls in (
         ("fitted", integration.backgrounds.plane),
         ("intercalated", integration.backgrounds.intercalated),
     ):
         if pulls.mean_differs(FAR_BACKGROUND, CERTAIN) or pulls.width_differs(FAR_BACKGROUND, CERTAIN):
-            said = "%s: rim and %s background differ by %.1f +- %.1f standard deviations: is the background no plane?"
+            said = (
+                "%s: rim less %s background, over its error, has mean %.1f and width %.1f instead of 0 and 1: no plane?"
+            )
             log.warning(said, path, what, pulls.mean, pulls.width)
     poor = np.mean(integration.table["FLAG"] & flags.POOR_FIT != 0)
     if poor > MANY_POOR_FITS:
-        said = "%s: %.0f %% of the boxes hold more than a spot and a plane: an ice ring, satellites, another crystal?"
+        said = (
+            "%s: %.0f %% of the boxes hold more than a spot, a plane and noise: check Gain, ReadNoise; or an ice ring?"
+        )
         log.warning(said, path, 100 * poor)
     ratio, sigma = integration.profile_over_box
     if abs(ratio - 1) > max(FAR_PROFILE, CERTAIN * sigma):
-        said = "%s: profile fits of strong spots are %.3f +- %.3f of their box sums: the spots are no Gaussians"
+        said = "%s: profile fits of strong spots are %.3f +- %.3f of their box sums: no Gaussians, or a bent background"
         log.warning(said, path, ratio, sigma)
+    lost = 1 - np.mean(integration.measured.kept)
+    if lost > MANY_REJECTED:
+        said = "%s: %.0f %% of the points are rejected, see the log; are BoxSize and mask right?"
+        log.warning(said, path, 100 * lost)
 
 
 def _results(integration):

@@ -11,10 +11,10 @@ from .curvature import curvature
 from .friedel import friedel_pairs
 from .intensity import Intensities, measure_intensities
 from .placement import Places
-from .summation import choose_step
+from .summation import STRONG, choose_step
 from .table import empty_table, grow_steps, integrate_dtype
 
-STRONG = 20.0  # I/sigma of the box sums that profile fits are compared with
+FEWEST_PAIRS = 50  # that a model must come from to be applied: 10 % of K
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Integration:
 
     table: the rows of `_int.mtz`, the points that no reason rejects; step: the chosen N; loss, loss_sigma (steps,),
     strong: the growth curve that chose it; box_sums, profile_fits: their Friedel pairs, with the errors before any
-    error model; applied: whether the table has errors by these models.
+    error model; applied: whether the table has errors by such models.
     """
 
     extracted: np.ndarray
@@ -48,14 +48,15 @@ class Integration:
     def profile_over_box(self):
         """Sum of the profile fits of strong spots over that of their box sums, and its standard deviation; or NaN.
 
-        With the errors before any error model.
+        With the errors before any error model; those of the widths are the same for all spots.
         """
         growth, measured = self.measured.growth, self.measured
         box, variance = growth.intensity[self.step], growth.variance[self.step]
         strong = measured.kept & (box > STRONG * np.sqrt(variance))
         total = box[strong].sum() if strong.any() else np.nan
-        difference = np.maximum(variance - measured.volume_variance, 0)
-        return float(measured.volume[strong].sum() / total), float(np.sqrt(difference[strong].sum()) / total)
+        wider = np.abs(growth.broadening[self.step] - measured.broadening) * np.sqrt(measured.uncertain)
+        sigma = np.sqrt(np.sum(growth.against_profile[self.step, strong]) + np.sum(wider[strong]) ** 2)
+        return float(measured.volume[strong].sum() / total), float(sigma / total)
 
     @property
     def corrected(self):
@@ -94,7 +95,7 @@ def integrate_image(image, table, lattice, noise, profile, parameters):
         backgrounds=compare_backgrounds(measured.growth, step, *between[:2]),
         box_sums=box_sums,
         profile_fits=profile_fits,
-        applied=parameters.apply_error_model,
+        applied=parameters.apply_error_model and max(box_sums.model.pairs, profile_fits.model.pairs) >= FEWEST_PAIRS,
     )
 
 
@@ -127,7 +128,7 @@ def _with_models(table, box_sums, profile_fits):
     series = ["I", *(f"I{n}" for n in range(grow_steps(table.dtype.names) + 1))]
     models = {column: box_sums.model for column in series} | {"IPR": profile_fits.model}
     for column, model in models.items():
-        if np.isfinite(model.sdfac):
+        if model.pairs >= FEWEST_PAIRS:
             expected = table[column].copy()
             expected[pairs] = table[column][pairs].mean(axis=1, keepdims=True)
             table[f"VAR{column}"] = model.apply(table[f"VAR{column}"], expected)

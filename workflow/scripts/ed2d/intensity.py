@@ -29,13 +29,17 @@ REASONS = {
 class Intensities:
     """What n points give.
 
-    volume, volume_variance (n,): profile fits; growth: box sums; flag (n,); rejected: reason -> (n,) bool, exclusive,
-    by geometry and detector alone; raw, flat, residual (n, side^2), float32, NaN where ignored: counts, counts less the
-    slope and the curvature of the background, and what the profile fit leaves over its standard deviation.
+    volume, volume_variance (n,): profile fits; broadening (n,): their relative change with the logarithm of the width;
+    uncertain (n,): variance of the volume times that logarithm; growth: box sums; flag (n,); rejected: reason -> (n,)
+    bool, exclusive, by geometry and detector alone; raw, flat, residual (n, side^2), float32, NaN where ignored:
+    counts, counts less the slope and the curvature of the background, and what the profile fit leaves over its standard
+    deviation.
     """
 
     volume: np.ndarray
     volume_variance: np.ndarray
+    broadening: np.ndarray
+    uncertain: np.ndarray
     growth: Growth
     flag: np.ndarray
     rejected: dict[str, np.ndarray]
@@ -84,6 +88,8 @@ def _measure(image, miller, curvature, places, noise, profile, parameters):
     return Intensities(
         volume=fits.volume,
         volume_variance=fits.variances(fits.forms[:, 0]) + uncertain * broadening**2,
+        broadening=broadening,
+        uncertain=uncertain,
         growth=growth.uncertain(uncertain),
         flag=_flags(fits, shape, noise, near),
         rejected=_rejected(boxes, drawn, growth, parameters.box_size),

@@ -49,6 +49,21 @@ class Lattice:
         """Miller indices (n, 2) as integers in the reduced basis, in which neighbours are the nearest points."""
         return np.rint(miller @ self.basis @ np.linalg.inv(self.reduced_basis())).astype(int)
 
+    def around(self, miller, distance):
+        """Miller indices (n, 2) of all lattice points within `distance`, px, of points (n, 2), a set of n at a time.
+
+        The points themselves, if they are lattice points, and some that are farther are among them.
+        """
+        basis = self.reduced_basis()
+        to_miller = basis @ np.linalg.inv(self.basis)
+        nearest = np.round(miller @ np.linalg.inv(to_miller))
+        within = 1.2 * (distance + np.linalg.norm(basis, axis=1).sum() / 2)  # distortions move neighbours
+        steps = int(np.ceil(1.2 * within / np.linalg.norm(basis[0])))
+        for step in np.ndindex(2 * steps + 1, 2 * steps + 1):
+            step = np.array(step) - steps
+            if np.linalg.norm(step @ basis) < within:
+                yield np.round((nearest + step) @ to_miller)
+
     @property
     def square_spacing(self):
         """Half the side of the largest square round a lattice point with no other point inside it, px."""

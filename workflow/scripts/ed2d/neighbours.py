@@ -80,7 +80,7 @@ def _reaching(half, miller, centre, places, profile):
     lattice = places.lattice
     widest = np.max(gaussian.widths(profile.shape_at(lattice.position(miller)))[0], initial=0.0)
     farthest = REACH * np.hypot(widest, places.straying) + places.farthest
-    for index in _around(miller, lattice, half * 2**0.5 + farthest):
+    for index in lattice.around(miller, half * 2**0.5 + farthest):
         there = np.any(index != miller, axis=1) & (np.linalg.norm(index @ lattice.basis, axis=1) < lattice.fold)
         rows = np.flatnonzero(there & (_outside(lattice.position(index) - centre, half) < farthest))
         if not len(rows):
@@ -94,16 +94,3 @@ def _reaching(half, miller, centre, places, profile):
 def _outside(offset, half):
     """Distance (n,) of points from the edge of their box along x or y, px; below 0 inside of it."""
     return np.max(np.abs(offset), axis=1) - half
-
-
-def _around(miller, lattice, distance):
-    """Miller indices (n, 2) of all lattice points within `distance`, px, of points (n, 2), a set of n at a time."""
-    basis = lattice.reduced_basis()
-    to_miller = basis @ np.linalg.inv(lattice.basis)
-    nearest = np.round(miller @ np.linalg.inv(to_miller))
-    within = 1.2 * (distance + np.linalg.norm(basis, axis=1).sum() / 2)  # distortions move neighbours
-    steps = int(np.ceil(1.2 * within / lattice.spacing))
-    for i in range(-steps, steps + 1):
-        for j in range(-steps, steps + 1):
-            if np.linalg.norm(np.array([i, j]) @ basis) < within:
-                yield np.round((nearest + np.array([i, j])) @ to_miller)

@@ -54,7 +54,8 @@ class ProfileFits:
 
         Where noise is correlated, single pixels vary less than `variance` says.
         """
-        dof = np.maximum(np.count_nonzero(self.boxes.usable, axis=1) - OWN_PLANE, 1)
+        unknowns = np.count_nonzero(np.any(self.profiles, axis=2), axis=1)
+        dof = np.maximum(np.count_nonzero(self.boxes.usable, axis=1) - unknowns, 1)
         return self.correlation * np.sum(self.residual**2, axis=1) / dof
 
     @property

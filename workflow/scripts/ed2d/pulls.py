@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 OUTLYING = 5.0  # widths from the median
+FEW = 4  # outliers
 ONE_SIGMA = (15.8655, 50.0, 84.1345)  # percentiles of a normal distribution
 WIDTH_ERROR = 0.96  # standard error of their half distance for one deviate (Kendall & Stuart, order statistics)
 
@@ -47,4 +48,8 @@ class Summary:
 
     def width_differs(self, least, certain):
         """True where the width is not 1: farther than `least` and than `certain` standard errors."""
-        return abs(self.width - 1) > max(least, certain * self.width_sigma)
+        return abs(self.width - 1) > max(least, certain * WIDTH_ERROR / max(self.number, 1) ** 0.5)
+
+    def many_outliers(self, share):
+        """True where outliers are more than a share of the pulls, and more than FEW, which zingers make."""
+        return self.outliers > max(FEW, share * self.number)

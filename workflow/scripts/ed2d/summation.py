@@ -21,7 +21,8 @@ class Growth:
 
     covariance (steps, steps, n): of the intensities of different steps, from the noise of the pixels; response: share
     of a spot that the sum sees, before it is divided by that; broadening: relative change of the intensity with the
-    logarithm of the spot's width; against_plane, its variance: background less the constant of the fitted plane.
+    logarithm of the spot's width; against_plane, its variance: background less the constant of the fitted plane;
+    against_profile: variance of the intensity less that of the profile fit, from the noise of the pixels.
     """
 
     intensity: np.ndarray
@@ -30,6 +31,7 @@ class Growth:
     background_variance: np.ndarray
     against_plane: np.ndarray
     against_plane_variance: np.ndarray
+    against_profile: np.ndarray
     response: np.ndarray
     broadening: np.ndarray
 
@@ -67,13 +69,14 @@ def grow(fits, neighbours, noise, *, box_size, steps, rim_size):
     """
     half, values = fits.boxes.half, fits.boxes.values
     innermost, _ = squares(half, box_size, 0, rim_size)
-    possible = (fits.boxes.usable | fits.boxes.zinger) & neighbours.clear & ~innermost
+    seen = ~(fits.boxes.outside | fits.boxes.ignored | fits.boxes.saturated)
+    possible = seen & neighbours.clear & ~innermost
     background = clean(values - fits.surroundings, possible & fits.boxes.usable, noise)
     series = []
     for step in range(steps + 1):
         inner, rim = squares(half, box_size, step, rim_size)
-        enough = np.count_nonzero(possible & rim, axis=1) >= FEWEST_RIM_PIXELS
-        series.append(_linear_forms(fits, inner, background & rim, enough, neighbours.close))
+        enough, known = (np.count_nonzero(some & rim, axis=1) >= FEWEST_RIM_PIXELS for some in (possible, seen))
+        series.append(_linear_forms(fits, inner, background & rim, enough, known))
     forms, levels, differences, responses = (np.array(part) for part in zip(*series, strict=True))
     return Growth(
         intensity=np.einsum("snp,np->sn", forms, values),
@@ -82,22 +85,23 @@ def grow(fits, neighbours, noise, *, box_size, steps, rim_size):
         background_variance=fits.variances(levels),
         against_plane=np.einsum("snp,np->sn", differences, values),
         against_plane_variance=fits.variances(differences),
+        against_profile=fits.variances(forms - fits.forms[:, 0]),
         response=responses,
         broadening=np.einsum("snp,np->sn", forms, fits.broadening),
     )
 
 
-def _linear_forms(fits, inner, rim, enough, close):
+def _linear_forms(fits, inner, rim, enough, known):
     """Coefficients (n, side^2) of the pixels in I_N, in the background per pixel and in this less the plane's constant.
 
-    And the response (n,). rim (n, side^2): pixels of the background. Where they are not enough (n,) and neighbours are
-    close (n,), the constant of the fitted plane takes the place of their mean, and there is no difference; where
-    neighbours are not, NaN.
+    And the response (n,). rim (n, side^2): pixels of the background. Where they are not enough (n,) because neighbours
+    cover what the image has of the rim (known, (n,)), the constant of the fitted plane takes the place of their mean,
+    and there is no difference; where the image has too little of it, NaN.
     """
     members, constant, enough = fits.boxes.usable & inner, fits.forms[:, 1], enough[:, None]
     count = np.count_nonzero(rim, axis=1)[:, None]
     mean = np.where(count > 0, rim / np.maximum(count, 1), constant)
-    level = np.where(enough, mean, np.where(close[:, None], constant, np.nan))
+    level = np.where(enough, mean, np.where(known[:, None], constant, np.nan))
     level = _without(level, fits, [0, *fits.others])
     form = _without(members - np.count_nonzero(members, axis=1)[:, None] * level, fits, fits.others)
     response = np.einsum("np,np->n", form, fits.profiles[:, 0])
