@@ -28,7 +28,7 @@ class Profile:
     """Logarithmic widths (g, u, v) as functions of the place about the origin in units of `scale`.
 
     coefficients: of the functions `_terms` for g, then for u, then for v; reach: largest distance of a spot that taught
-    it, beyond which only the terms of the radius change; narrowest, widest: bounds of the widths, px.
+    it, beyond which widths only grow linearly; narrowest, widest: bounds of the widths, px.
     scatter: relative rms of the spots' mean widths about it, beyond their errors; errors: its own, at the RADII; spots:
     how many taught it; straying: rms distance of a coordinate of their centres from the lattice, px, beyond
     its error.
@@ -58,8 +58,17 @@ class Profile:
         """Shapes (n, 3): p, r, s of the Gaussian at positions (n, 2), px."""
         coefficients = np.reshape(self.coefficients, (3, -1))
         place = (np.asarray(positions, float) - self.origin) / self.scale
-        terms, _ = _terms(place, self.reach)
-        return shape_from_log_widths(self._bounded(terms[:, : coefficients.shape[1]] @ coefficients.T))
+        radius = np.linalg.norm(place, axis=1)
+        terms, _ = _terms(place * np.minimum(1, self.reach / np.maximum(radius, 1e-300))[:, None])
+        logs = terms[:, : coefficients.shape[1]] @ coefficients.T
+        logs[:, 0] += np.log1p(self._slope * np.maximum(radius - self.reach, 0))
+        return shape_from_log_widths(self._bounded(logs))
+
+    @property
+    def _slope(self):
+        """Relative growth of the width with the radius at the reach, by the terms of the radius; never below 0."""
+        width = np.reshape(self.coefficients, (3, -1))[0]
+        return max(width[1] + 2 * width[2] * self.reach, 0.0) if len(width) > 1 else 0.0
 
     def _bounded(self, logs):
         """Logarithmic widths (n, 3) with both principal widths between the bounds."""
@@ -70,17 +79,15 @@ class Profile:
         return np.column_stack([(large + small) / 2, logs[:, 1] * shrunk, logs[:, 2] * shrunk])
 
 
-def _terms(place, reach=np.inf):
+def _terms(place):
     """Functions (n, terms) of places (n, 2), and the group of each: 0 for 1, 1 for r and r^2, d + 1 for degree d.
 
     Polynomials, and polynomials times the radius r: widths that grow with it have a tip at the origin.
     """
-    radius = np.linalg.norm(place, axis=1)[:, None]
-    x, y = (place * np.minimum(1, reach / np.maximum(radius, 1e-300))).T
-    polynomials, inner = monomials(x, y, DEGREE), np.minimum(radius, reach)
+    polynomials, radius = monomials(*np.asarray(place).T, DEGREE), np.linalg.norm(place, axis=1)[:, None]
     degree = np.repeat(np.arange(DEGREE + 1), np.arange(1, DEGREE + 2))
     lower, above = (degree > 0) & (degree < DEGREE), degree > 0
-    parts = [polynomials[:, :1], radius, radius**2, polynomials[:, above], inner * polynomials[:, lower]]
+    parts = [polynomials[:, :1], radius, radius**2, polynomials[:, above], radius * polynomials[:, lower]]
     groups = [[0, 1, 1], degree[above] + 1, degree[lower] + 2]
     return np.concatenate(parts, axis=1), np.concatenate(groups)
 
