@@ -229,6 +229,23 @@ def test_flags_say_what_the_box_holds():
     assert np.all(found_in(image, predict(dense, shape=SHAPE), on_lattice(dense)).flag & flags.OVERLAP)
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.05])
+def test_boxes_that_hold_more_than_a_spot(factor):
+    """A narrow ring of twice the background gives POOR_FIT to the weak spots that it crosses, noise to none."""
+    image, _ = photographed(factor)
+    plain = found_in(image, MILLER)
+    assert not np.any(plain.flag & flags.POOR_FIT)
+    radius, places = 150.0, LATTICE.position(MILLER)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    far = np.hypot(x - LATTICE.origin[0], y - LATTICE.origin[1]) - radius
+    ring = GAIN * np.random.default_rng(3).poisson(EVEN.background * np.exp(-0.5 * (far / 1.5) ** 2))
+    ringed = found_in(image_of(image.data + ring, ignored=image.ignored), MILLER)
+    off = np.linalg.norm(places - LATTICE.origin, axis=1) - radius
+    crossed = ringed.kept & (np.abs(off) > 2) & (np.abs(off) < 5) & (plain.volume < 3 * np.sqrt(plain.volume_variance))
+    assert crossed.sum() > 5 and np.all(ringed.flag[crossed] & flags.POOR_FIT)
+    assert not np.any(ringed.flag[np.abs(off) > 20] & flags.POOR_FIT)
+
+
 def test_pictures():
     """Raw boxes are the image; flat ones lack the slope and curvature of the background; ignored pixels are NaN."""
     y, x = np.indices(SHAPE)
