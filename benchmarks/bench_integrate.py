@@ -86,7 +86,8 @@ def overview(spots, figures):
     clarity = np.median(spots["true"] / spots["noise"])
     cells = [f"{len(pull)}", f"{clarity:.1f}", f"{sum(figures['lost'])}, {sum(figures['no profile'])}"]
     cells += [f"{np.mean(figures[m]):.4f} ± {_standard_error(figures[m]):.4f}" for m in METHODS]
-    return [*cells, f"{_robust_width(pull):.2f}", *(f"{np.mean(figures[s]):.2f}" for s in ("extract", "integrate"))]
+    backgrounds = f"{_robust_width(pull):.2f}" if np.isfinite(pull).any() else "-"
+    return [*cells, backgrounds, *(f"{np.mean(figures[s]):.2f}" for s in ("extract", "integrate"))]
 
 
 def over_bound(spots):
