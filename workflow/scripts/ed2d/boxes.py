@@ -124,23 +124,27 @@ def _windows(array, centre, half, beyond):
     return windows.reshape(len(centre), side * side)
 
 
+def beyond(half, offset, radius):
+    """Pixels (n, side^2) of boxes farther than a radius (n,) from points (n, 2) relative to their middle, px."""
+    steps = np.arange(-half, half + 1)
+    x2, y2 = ((steps - offset[:, [axis]]) ** 2 for axis in (0, 1))
+    return (y2[:, :, None] + x2[:, None]).reshape(len(offset), len(steps) ** 2) > np.square(radius)[:, None]
+
+
 def away_from_neighbours(half, miller, centre, lattice):
     """Pixels (n, side^2) of the boxes farther than half of the spacing from every other lattice point.
 
     Not less where BoxSize is smaller: the tails of a neighbour are no background, whatever is summed of the spot.
     """
-    dx, dy = grid(half)
     distance = lattice.spacing / 2
-    free = np.ones((len(miller), len(dx)), bool)
+    free = np.ones((len(miller), (2 * half + 1) ** 2), bool)
     reach = half * 2**0.5 + distance
     if not len(miller) or lattice.spacing > 1.5 * reach:
         return free
     for index in lattice.around(miller, reach):
         offset = lattice.position(index) - centre
-        near = (np.linalg.norm(offset, axis=1) < reach) & np.any(index != miller, axis=1)
-        if near.any():
-            offset = offset[near]
-            free[near] &= (dx - offset[:, :1]) ** 2 + (dy - offset[:, 1:]) ** 2 > distance**2
+        near = np.flatnonzero((np.linalg.norm(offset, axis=1) < reach) & np.any(index != miller, axis=1))
+        free[near] &= beyond(half, offset[near], np.full(len(near), distance))
     return free
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import gaussian
-from .boxes import grid
+from .boxes import beyond
 from .placement import spread_out
 
 REACH = 4.5  # widths; beyond them a Gaussian has 4e-5 of its volume
@@ -43,7 +43,7 @@ def neighbours(half, miller, centre, places, profile):
     for rows, offset, shape in _reaching(half, miller, centre, places, profile):
         reach = REACH * gaussian.widths(shape)[0]
         distance = np.linalg.norm(offset + centre[rows] - positions[rows], axis=1)
-        free = _beyond(half, offset, np.minimum(reach, distance / 2))
+        free = beyond(half, offset, np.minimum(reach, distance / 2))
         close = (np.max(np.abs(offset), axis=1) <= half) | (distance < CLOSE * reach)
         clear[rows] &= free
         apart[rows] &= free | close[:, None]
@@ -62,14 +62,8 @@ def between_spots(half, miller, centre, places, profile):
     """
     clear = np.ones((len(miller), (2 * half + 1) ** 2), bool)
     for rows, offset, shape in _reaching(half, miller, centre, places, profile):
-        clear[rows] &= _beyond(half, offset, REACH * gaussian.widths(shape)[0])
+        clear[rows] &= beyond(half, offset, REACH * gaussian.widths(shape)[0])
     return clear
-
-
-def _beyond(half, offset, radius):
-    """Pixels (n, side^2) of boxes farther than a radius (n,) from points (n, 2) relative to their middle, px."""
-    dx, dy = grid(half)
-    return np.hypot(dx - offset[:, :1], dy - offset[:, 1:]) > radius[:, None]
 
 
 def _reaching(half, miller, centre, places, profile):
