@@ -67,20 +67,14 @@ def _check(integration, inputs):
         if pulls.many_outliers(MANY_OUTLIERS):
             said = "%s %d of %d are far off: an ice ring, satellites, another crystal, an edge that is not masked?"
             log.warning(said, where, pulls.outliers, pulls.number)
-    for what, pulls in (
-        ("fitted", integration.backgrounds.plane),
-        ("intercalated", integration.backgrounds.intercalated),
-    ):
+    backgrounds = {"fitted": integration.backgrounds.plane, "intercalated": integration.backgrounds.intercalated}
+    for what, pulls in backgrounds.items():
         if pulls.mean_differs(FAR_BACKGROUND, CERTAIN) or pulls.width_differs(FAR_BACKGROUND, CERTAIN):
-            said = (
-                "%s: rim less %s background, over its error, has mean %.1f and width %.1f instead of 0 and 1: no plane?"
-            )
+            said = "%s: rim less %s background, over its error: mean %.1f and width %.1f, not 0 and 1: no plane?"
             log.warning(said, path, what, pulls.mean, pulls.width)
     poor = np.mean(integration.table["FLAG"] & flags.POOR_FIT != 0)
     if poor > MANY_POOR_FITS:
-        said = (
-            "%s: %.0f %% of the boxes hold more than a spot, a plane and noise: check Gain, ReadNoise; or an ice ring?"
-        )
+        said = "%s: %.0f %% of the boxes hold more than spot, plane and noise: check Gain, ReadNoise; an ice ring?"
         log.warning(said, path, 100 * poor)
     ratio, sigma = integration.profile_over_box
     if abs(ratio - 1) > max(FAR_PROFILE, CERTAIN * sigma):
