@@ -78,6 +78,11 @@ def chunks(n, size=CHUNK):
     return [slice(first, min(first + size, n)) for first in range(0, n, size)]
 
 
+def evenly(n, most):
+    """At most `most` of n rows, evenly over them."""
+    return np.linspace(0, n - 1, min(n, most)).astype(int)
+
+
 def grid(half):
     """Pixel offsets (dx, dy) from the centre of a box, each (side^2,), row by row."""
     dy, dx = np.mgrid[-half : half + 1, -half : half + 1]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .boxes import evenly
 from .friedel import Agreement, ErrorModel, agreement, error_model, measured_pairs, whole
 from .intensity import measure_intensities
 from .pulls import Summary, pulls
@@ -55,7 +56,7 @@ def null_control(image, miller, curvature, places, noise, profile, parameters, s
     Box sums of growth step N = `step`. At most MOST_POINTS, evenly over the image.
     """
     between = (miller[:, None] + BETWEEN).reshape(-1, 2)
-    chosen = np.unique(np.linspace(0, len(between) - 1, min(len(between), MOST_POINTS)).astype(int))
+    chosen = evenly(len(between), MOST_POINTS)
     found = measure_intensities(
         image, between[chosen], curvature[chosen // len(BETWEEN)], places, noise, profile, parameters
     )

@@ -142,10 +142,8 @@ def _with_errors(extraction, measured):
     learned, noise, spots = extraction.profile, extraction.noise, extraction.spots
     if not learned.spots:
         return extraction
-    smooth, spread = (
-        learned.shape_at(measured.positions),
-        learned.uncertainty_at(measured.positions) * measured.held.fits.significance,
-    )
+    smooth = learned.shape_at(measured.positions)
+    spread = learned.uncertainty_at(measured.positions) * measured.held.fits.significance
     fits = with_smooth_errors(measured.boxes, noise, spots.fits, smooth, spread)
     return replace(extraction, spots=replace(spots, fits=fits))
 

@@ -59,7 +59,7 @@ class Measurement:
         point = _rows_of(miller[new], self.miller)
         known = np.where((point >= 0)[:, None], self.boxes.curvature[point], 0.0)
         boxes = _boxes(image, miller[new], centre[new], lattice, self.noise, parameters.half)
-        boxes = self.boxes.replaced(new, replace(boxes, curvature=known), source)
+        boxes = self.boxes.replaced(new, boxes.bent(known), source)
         held, free = (part[source].replaced(new, Spots.missing(len(new))) for part in (self.held, self.free))
         return replace(self, miller=miller, boxes=boxes, positions=positions, shapes=shapes, held=held, free=free)
 
@@ -75,7 +75,7 @@ class Measurement:
         bending[rows], stale = found[rows], self.positions.copy()
         stale[rows] = np.nan
         free = self.free.replaced(rows, Spots.missing(len(rows)))
-        return replace(self, boxes=replace(self.boxes, curvature=bending), positions=stale, free=free)
+        return replace(self, boxes=self.boxes.bent(bending), positions=stale, free=free)
 
     def apart(self, lattice, profile):
         """The measurement with what its fits put into the boxes of others, without the fits that this would change.

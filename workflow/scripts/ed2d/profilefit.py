@@ -1,6 +1,6 @@
 """Profile fits: volumes of spots with known centre and shape, as linear forms of the pixels of their boxes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,8 +8,7 @@ from . import gaussian
 from .boxes import Boxes, grid
 from .normalequations import inverse
 from .pointspread import undone, widened
-from .spots import CLEANINGS, model_variance
-from .zingers import zingers
+from .spots import cleaned, model_variance
 
 BACKGROUND = slice(1, 4)  # of the unknowns: constant, slope along x, slope along y
 OWN_PLANE = 4  # unknowns before those of the neighbours
@@ -101,8 +100,9 @@ def fit_profiles(boxes, noise, centre, shape, neighbours):
         [own[:, None], np.broadcast_to(plane, (len(own), *plane.shape)), neighbours.profiles], axis=1
     )
     boxes = boxes.restricted(neighbours.apart)
-    unknowns, boxes = _cleaned(boxes, profiles, noise)
-    variance = model_variance(boxes, noise, *_parts(unknowns, profiles))
+    rows = np.arange(len(boxes))
+    even, boxes = cleaned(boxes, rows, noise, lambda some, which: _Even.of(some, profiles[which]), _parts)
+    variance = model_variance(boxes, noise, *_parts(boxes.half, even))
     forms = _forms(profiles, boxes.usable / variance)
     unknowns = np.einsum("nkp,np->nk", forms, boxes.values)
     return ProfileFits(boxes, profiles, forms, unknowns, variance, noise.correlation, _broadening(own, shape))
@@ -114,30 +114,33 @@ def _forms(profiles, weights):
     return inverse(weighted @ profiles.transpose(0, 2, 1)) @ weighted
 
 
-def _parts(unknowns, profiles):
+@dataclass(frozen=True)
+class _Even:
+    """Unknowns (n, k) of profiles (n, k, side^2), from least squares with even weights."""
+
+    profiles: np.ndarray
+    unknowns: np.ndarray
+
+    @staticmethod
+    def of(boxes, profiles):
+        forms = _forms(profiles, boxes.usable.astype(float))
+        return _Even(profiles, np.einsum("nkp,np->nk", forms, boxes.values))
+
+    def __getitem__(self, rows):
+        return _Even(self.profiles[rows], self.unknowns[rows])
+
+    def replaced(self, rows, other):
+        unknowns = self.unknowns.copy()
+        unknowns[rows] = other.unknowns
+        return replace(self, unknowns=unknowns)
+
+
+def _parts(_, fits):
     """Counts (n, side^2) of the background and of all spots; volumes below zero, which no count can have, left out."""
+    unknowns, profiles = fits.unknowns, fits.profiles
     volumes = np.maximum(np.delete(unknowns, BACKGROUND, axis=1), 0)
     spots = np.einsum("nk,nkp->np", volumes, np.delete(profiles, BACKGROUND, axis=1))
     return np.einsum("nk,nkp->np", unknowns[:, BACKGROUND], profiles[:, BACKGROUND]), spots
-
-
-def _cleaned(boxes, profiles, noise):
-    """Unknowns with even weights, and the boxes freed of the pixels that neither noise nor the model explains."""
-    unknowns, doubtful = _evenly(boxes, profiles), np.arange(len(boxes))
-    for _ in range(CLEANINGS):
-        found = zingers(boxes[doubtful], noise, *_parts(unknowns[doubtful], profiles[doubtful]))
-        hit = found.any(axis=1)
-        doubtful = doubtful[hit]
-        if not len(doubtful):
-            break
-        clean = boxes[doubtful].without(found[hit])
-        boxes = boxes.replaced(doubtful, clean)
-        unknowns[doubtful] = _evenly(clean, profiles[doubtful])
-    return unknowns, boxes
-
-
-def _evenly(boxes, profiles):
-    return np.einsum("nkp,np->nk", _forms(profiles, boxes.usable.astype(float)), boxes.values)
 
 
 def _broadening(own, shape):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from . import gaussian
-from .boxes import chunks, grid, median, nearest_pixels
+from .boxes import chunks, evenly, grid, median, nearest_pixels
 from .noise import outlying
 from .polynomials import box_monomials, monomials, normal_matrix
 
@@ -133,7 +133,7 @@ def background(image, positions, *, clearance, half, degree):
     """
     surface = Surface(half, degree)
     down, across = (length // surface.side for length in image.shape)
-    chosen = np.unique(np.linspace(0, down * across - 1, min(down * across, MOST_BLOCKS)).astype(int))
+    chosen = evenly(down * across, MOST_BLOCKS)
     free = _squares(_between(image, positions, clearance), chosen, surface.side)
     keep = np.count_nonzero(free, axis=1) >= FEWEST_PIXELS * surface.side**2
     values = _squares(image.data, chosen[keep], surface.side)
@@ -215,7 +215,7 @@ def under_spots(boxes, fits):
     counts, so the sum of squares under a spot lies on the same line, at the counts averaged with left_k = sum_i
     (1 - H)_ik^2: exactly, however uneven V is.
     """
-    rows = np.linspace(0, len(boxes) - 1, min(len(boxes), MOST_SPOTS)).astype(int)
+    rows = evenly(len(boxes), MOST_SPOTS)
     parts = [rows[part] for part in chunks(len(rows), CHUNK)] or [rows]
     return Evidence.joined([_under_spots(boxes[part], fits[part]) for part in parts])
 

@@ -116,11 +116,14 @@ def _of_chunk(boxes, rows, possible, fit):
     return missing.replaced(which, Spots(*fit(boxes[which], rows[which]))) if len(which) else missing
 
 
-def cleaned(boxes, rows, noise, fit):
-    """Fits by `fit(boxes, rows)` and the boxes, freed of the pixels that neither noise nor the fit explains."""
+def cleaned(boxes, rows, noise, fit, parts=gaussian.parts):
+    """Fits by `fit(boxes, rows)` and the boxes, freed of the pixels that neither noise nor the fit explains.
+
+    parts(half, fits): expected counts of the background and of the spots.
+    """
     fits, doubtful = fit(boxes, rows), np.arange(len(boxes))
     for _ in range(CLEANINGS):
-        found = zingers(boxes[doubtful], noise, *gaussian.parts(boxes.half, fits[doubtful]))
+        found = zingers(boxes[doubtful], noise, *parts(boxes.half, fits[doubtful]))
         hit = found.any(axis=1)
         doubtful = doubtful[hit]
         if not len(doubtful):
