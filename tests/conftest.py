@@ -7,6 +7,8 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # r
 
 import pytest  # noqa: E402
 
+from ed2d.emdatainfo import Document  # noqa: E402
+from emdatafiles import write  # noqa: E402
 from runs import IMAGES, copy, make_project, snakemake  # noqa: E402
 
 
@@ -28,3 +30,13 @@ def work(first_run, tmp_path):
 def single(tmp_path_factory):
     """A project of one image that is not processed."""
     return make_project(tmp_path_factory.mktemp("single") / "project", [IMAGES[0]])
+
+
+@pytest.fixture
+def document(tmp_path):
+    """A function that writes content (str or bytes) to info.xml and reads it as a Document."""
+
+    def make(content):
+        return Document.read(write(tmp_path, content))
+
+    return make
