@@ -16,9 +16,5 @@ rule all:
         rules.integrate_all.input,
 
 
-onsuccess:
-    logger.info("\n".join(project.report(whole=True)))
-
-
-onerror:
-    logger.info("\n".join(project.report()))
+onstart:
+    checked(lock.take)

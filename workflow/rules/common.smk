@@ -1,18 +1,25 @@
+import atexit
+import json
+import os
+import shlex
 import sys
+from hashlib import md5
 from pathlib import Path
 
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config, validate
 
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
-from ed2d import __version__
 from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
 from ed2d.project import RESIDUALS, RESULTS, Project, one_spelling
+from ed2d.runlock import RunLock
+from ed2d.summary import finish
 
 defaults = load_configfile(ROOT / "config/config.yaml")
 update_config(defaults, config)
@@ -21,6 +28,11 @@ try:
     validate(config, "../schemas/config.schema.yaml")
 except WorkflowError as error:
     raise WorkflowError(str(refusal(error.__context__))) from None
+
+CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+PYTHON = "python" if CONDA else shlex.quote(sys.executable)
+SCRIPTS = shlex.quote(str(ROOT / "workflow/scripts"))
+CONFIG = json.dumps(config)
 
 EXAMPLE = "example"
 PROJECT = one_spelling(config["project"])
@@ -31,7 +43,9 @@ SIMULATED = config["project"] == EXAMPLE and (
     not Path(EXAMPLE).exists() or Path(EXAMPLE, "README.txt").exists()
 )
 
-project = Project(PROJECT, config)
+MEMORY = f".snakemake/ed2d/{md5(PROJECT.encode()).hexdigest()}"
+
+project = Project(PROJECT, config, memory=f"{MEMORY}/readings.json")
 
 
 def checked(question):
@@ -40,6 +54,23 @@ def checked(question):
         return question()
     except InputError as error:
         raise WorkflowError(str(error)) from None
+
+
+lock = RunLock(PROJECT)
+
+
+@atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself
+def summarise(directory=os.getcwd()):
+    """The last word of a run, whatever its end."""
+    if not workflow.is_main_process or workflow.executor_plugin is None or workflow.dryrun or lock.refused:
+        return
+    os.chdir(directory)
+    try:
+        print(*finish(project), sep="\n", file=sys.stderr)
+        project.readings.remember()
+    except InputError as error:
+        print(error, file=sys.stderr)
+    lock.give_back()
 
 
 if workflow.is_main_process and not SIMULATED:

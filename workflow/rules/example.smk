@@ -5,5 +5,5 @@ checkpoint example:
         f"{EXAMPLE}/example.log",
     conda:
         "../envs/ed2d.yaml"
-    script:
-        "../scripts/example.py"
+    shell:
+        "exec {PYTHON} {SCRIPTS}/example.py name=example readme={output:q} log={log:q} config={{}} planned:"

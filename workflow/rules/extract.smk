@@ -1,7 +1,7 @@
 rule extract:
     input:
-        image=lambda wildcards: project.image(wildcards.image),
-        mask=lambda wildcards: project.mask(wildcards.image),
+        image=lambda wildcards: ancient(project.image(wildcards.image)),
+        mask=lambda wildcards: ancient(project.mask(wildcards.image)),
         info=ancient(f"{FOLDER}/info.xml"),
         project=ancient(PROJECT_XML),
     output:
@@ -12,9 +12,10 @@ rule extract:
         "../envs/ed2d.yaml"
     params:
         **project.dependencies("extract"),
-        version=f"ed2d = {__version__}",
-    script:
-        "../scripts/extract.py"
+    shell:
+        "exec {PYTHON} {SCRIPTS}/extract.py name={wildcards.image:q} image={input.image:q} mask={input.mask:q}"
+        " info={input.info:q} project={input.project:q} config={CONFIG:q} log={log:q}"
+        " output={output.reflections:q} planned: {params:q}"
 
 
 rule extract_all:

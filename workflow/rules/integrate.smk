@@ -1,7 +1,7 @@
 rule integrate:
     input:
-        image=lambda wildcards: project.image(wildcards.image),
-        mask=lambda wildcards: project.mask(wildcards.image),
+        image=lambda wildcards: ancient(project.image(wildcards.image)),
+        mask=lambda wildcards: ancient(project.mask(wildcards.image)),
         info=ancient(f"{FOLDER}/info.xml"),
         project=ancient(PROJECT_XML),
         reflections=f"{IMAGE}_ext.mtz",
@@ -16,9 +16,11 @@ rule integrate:
         "../envs/ed2d.yaml"
     params:
         **project.dependencies("integrate"),
-        version=f"ed2d = {__version__}",
-    script:
-        "../scripts/integrate.py"
+    shell:
+        "exec {PYTHON} {SCRIPTS}/integrate.py name={wildcards.image:q} image={input.image:q} mask={input.mask:q}"
+        " info={input.info:q} project={input.project:q} config={CONFIG:q} log={log:q}"
+        " reflections={input.reflections:q} output={output.reflections:q}"
+        " raw={output.raw:q} corrected={output.corrected:q} residuals={output.residuals:q} planned: {params:q}"
 
 
 # `_ext.mtz` too: Snakemake does not miss a file on the way to one that is there, as after a stopped extraction

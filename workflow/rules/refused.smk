@@ -1,6 +1,4 @@
-from hashlib import md5
-
-REFUSED = f".snakemake/ed2d/refused/{md5(PROJECT.encode()).hexdigest()}/{{image}}"
+REFUSED = f"{MEMORY}/refused/{{image}}"
 
 
 # Fails for an image of which it is known beforehand that it cannot be measured. Its own jobs do not even start: before
@@ -14,5 +12,5 @@ rule refused:
         "../envs/ed2d.yaml"
     params:
         reason=lambda wildcards: project.refused[wildcards.image],
-    script:
-        "../scripts/refused.py"
+    shell:
+        "printf '%s\\n' {params.reason:q} | tee {log:q} >&2; exit 1"

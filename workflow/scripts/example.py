@@ -1,8 +1,4 @@
-import sys
-
-sys.path.insert(0, snakemake.scriptdir)
-
 from ed2d.exampleproject import make_example
-from ed2d.job import run
+from ed2d.job import main
 
-run(make_example, log=snakemake.log[0], name="example", readme=snakemake.output[0])
+main(make_example)

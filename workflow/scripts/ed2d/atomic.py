@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .errors import InputError
 
+PREFIX = ".ed2d-"  # of files that are not whole yet
+
 
 @contextmanager
 def replacing(path):
@@ -17,7 +19,7 @@ def replacing(path):
     one that follows it do not write into each other's file. An OSError in the block becomes an InputError.
     """
     path = Path(path)
-    temporary = path.with_name(f".ed2d-{secrets.token_hex(8)}{path.suffix}")
+    temporary = path.with_name(f"{PREFIX}{secrets.token_hex(8)}{path.suffix}")
     try:
         # made here, not by tempfile: that would give the result to its owner alone, whatever the umask says
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -30,6 +32,13 @@ def replacing(path):
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(directory):
+    """Removes what killed jobs have left half written in a directory."""
+    for path in Path(directory).glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def _flush(path):

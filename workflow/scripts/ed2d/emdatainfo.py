@@ -35,6 +35,7 @@ WANTED = {
     "vector": "a vector [x, y, z] of finite numbers",
     "string": "a text",
 }
+EXTRACTED, INTEGRATED = (f"DiffProcessingResults/{name}" for name in ("DiffExtract", "DiffIntegrate"))
 MAX_COORDINATE = 1e6  # px, far outside of any detector
 MIN_SINE = 1e-3  # of the angle between the basis vectors
 
@@ -115,6 +116,11 @@ class Document:
     def read(cls, path):
         """Reads a file; InputError when it cannot be read, is not XML, or holds entities or too much."""
         data, _ = read_bytes(path)
+        return cls.parse(data, path)
+
+    @classmethod
+    def parse(cls, data, path):
+        """Takes the bytes of the file `path`; InputError when they are not XML, or hold entities or too much."""
         return cls(Path(path), _parse(Encoded.decode(data, path).utf8, path))
 
     def item(self, path, kind, *, within=None, **limits):
@@ -232,10 +238,27 @@ def verified_lattice(document):
 
 def refined_lattice(document, verified):
     """Refined lattice if it descends from the lattice `verified`, else None."""
-    element = document.group("DiffProcessingResults/DiffExtract/RefinedLattice")
+    element = document.group(f"{EXTRACTED}/RefinedLattice")
     if element is None or document.item("VerifiedDigest", "string", within=element) != verified.digest():
         return None
     return read_lattice(element, document)
+
+
+def starting_lattice(document, verified, inputs):
+    """Where an extraction starts, and what that is, in words.
+
+    The RefinedLattice of an earlier extraction that descends from the lattice `verified`, else `verified`. But if that
+    was made with the same values, those of the digest `inputs`, and nobody has changed it, its own start: what is
+    repeated gives the same bytes.
+    """
+    refined = refined_lattice(document, verified)
+    if refined is None:
+        return verified, "VerifiedLattice"
+    element = document.group(f"{EXTRACTED}/StartLattice")
+    same = document.item(f"{EXTRACTED}/Inputs", "string") == inputs and element is not None
+    if same and document.item("RefinedDigest", "string", within=element) == refined.digest():
+        return read_lattice(element, document), "StartLattice of an earlier run with the same values"
+    return refined, "RefinedLattice of an earlier run"
 
 
 def lattice_element(tag, lattice, **extra):
@@ -299,7 +322,7 @@ def _with_group(data, path, group_path, element):
     if element.tag != names[-1]:
         raise ValueError(f"the element {element.tag} is not the group {group_path}")
     new = encoded.encode(splice(encoded.utf8, names, element, path))
-    again = Document(Path(path), _parse(Encoded.decode(new, path).utf8, path))
+    again = Document.parse(new, path)
     written = again.group(group_path)
     if written is None or _canonical(written) != _canonical(element):
         raise InputError(path, f"{group_path} cannot be written into this document", "remove its namespaces")

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from . import __version__, flags
-from .emdatainfo import group_element, lattice_element, refined_lattice, replace_group, verified_lattice
+from .emdatainfo import EXTRACTED, group_element, lattice_element, replace_group, starting_lattice, verified_lattice
 from .errors import InputError
 from .extraction import NotRefinable, extract_image
 from .friedel import r_friedel
@@ -24,22 +24,24 @@ MANY_ZINGERS = 0.2  # of the clear spots
 log = logging.getLogger(__name__)
 
 
-def extract(*, name, image, mask, info, project, config, output):
-    """Measure one image directory `name`; paths of its files in, a summary line out; writes `output` and info.xml.
+def extract(*, output, **given):
+    """Measure one image directory, given as in `read_inputs`; a summary line out; writes `output` and info.xml.
 
-    The reflections are written first and the result group of info.xml last: a job that is broken off leaves an
-    info.xml from which the next one starts as this one did. InputError for whatever a user can mend.
+    The reflections are written first and the result group of info.xml last. Repeated with the same values, the
+    extraction starts where it started: a job that is broken off at any moment is made again byte for byte. InputError
+    for whatever a user can mend.
     """
-    inputs = read_inputs("extract", name=name, image=image, mask=mask, info=info, project=project, config=config)
+    inputs = read_inputs("extract", **given)
+    info, image = inputs.info.path, given["image"]
     verified = verified_lattice(inputs.info)
     if verified is None:
         raise InputError(info, "has no VerifiedLattice", "add the lattice that was checked by eye")
-    start = refined_lattice(inputs.info, verified)
-    log.info("starts from the %s", "RefinedLattice of an earlier run" if start else "VerifiedLattice")
+    start, origin = starting_lattice(inputs.info, verified, inputs.digest)
+    log.info("starts from the %s", origin)
     _check_origin(verified, inputs.image.shape, info)
     inputs.check_boxes(verified)
     try:
-        extraction = extract_image(inputs.image, start or verified, inputs.parameters)
+        extraction = extract_image(inputs.image, start, inputs.parameters)
     except NotRefinable as error:
         cure = "check the VerifiedLattice against the image, and BoxSize"
         raise InputError(info, f"the lattice cannot be refined: {error}", cure) from error
@@ -49,10 +51,11 @@ def extract(*, name, image, mask, info, project, config, output):
         ) from error
     _check_noise(extraction, inputs)
     _check_lattice(extraction, verified, inputs)
-    header = inputs.header("extract", extraction.lattice, extraction.noise, extraction.profile)
-    write_mtz(output, extraction.table(), header)
-    replace_group(info, "DiffProcessingResults/DiffExtract", _results(extraction, verified))
-    return _summary(name, extraction)
+    results = _results(extraction, verified, start, inputs.digest)
+    inputs.check_unchanged()
+    write_mtz(output, extraction.table(), inputs.header(extraction.lattice, extraction.noise, extraction.profile))
+    replace_group(info, EXTRACTED, results)
+    return _summary(inputs.name, extraction)
 
 
 def _check_origin(lattice, shape, info):
@@ -112,8 +115,8 @@ def _moved(extraction, verified):
     return float(np.max(distance, initial=0.0))
 
 
-def _results(extraction, verified):
-    """The group DiffExtract of info.xml."""
+def _results(extraction, verified, start, inputs):
+    """The group DiffExtract of info.xml; `inputs`: the digest of the values that it was made with."""
     refined, noise, flag = extraction.refined, extraction.noise, extraction.spots.flag
     value, pairs = _r_friedel(extraction)
     sigmas = {name: float(sigma) for name, sigma in zip(NAMES, refined.sigma, strict=True)}
@@ -121,6 +124,7 @@ def _results(extraction, verified):
         "DiffExtract",
         {
             "Program": f"ed2d {__version__}",
+            "Inputs": inputs,
             "Predicted": len(flag),
             "Fitted": int(np.sum(flag & flags.NOT_FITTED == 0)),
             "Used": int(extraction.used.sum()),
@@ -148,6 +152,7 @@ def _results(extraction, verified):
     )
     extra = {"VerifiedDigest": verified.digest(), "StandardDeviations": sigmas}
     element.insert(0, lattice_element("RefinedLattice", refined.lattice, **extra))
+    element.insert(1, lattice_element("StartLattice", start, RefinedDigest=refined.lattice.digest()))
     return element
 
 

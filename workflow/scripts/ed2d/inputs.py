@@ -5,25 +5,47 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import __version__
+from .dependencies import digest, file_values, lines, written_values
 from .emdatainfo import Document
 from .errors import InputError
 from .image import Image, read_image
+from .job import check_wanted
 from .mtz import Header, batch_number
 from .parameters import Parameters, describe, effective_parameters, unknown_items, unused_groups
 from .spots import FEWEST_PIXELS
+from .xmlbytes import shown
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Name, info.xml, effective parameters, image and name of the mask file ("none") of one image directory."""
+    """What a step is given, of one image directory, and what was read from there.
 
+    step: "extract" or "integrate"; sources: the paths of image, mask, info.xml and project.xml, and the configuration;
+    written, files: the values that its results depend on; mask: the name of the mask file, or "none".
+    """
+
+    step: str
     name: str
+    sources: dict
+    written: dict
+    files: dict
     info: Document
     parameters: Parameters
     image: Image
     mask: str
+
+    @property
+    def digest(self):
+        """What tells results of these values from those of others."""
+        return digest(self.step, self.written)
+
+    def check_unchanged(self):
+        """InputError when what the results depend on was changed since it was read; to be called before writing them."""
+        check_wanted()
+        _, written, files = _values(**self.sources)
+        _compare(self.info.path, lines(self.step, self.written | self.files), lines(self.step, written | files))
 
     def check_boxes(self, lattice):
         """InputError when boxes cannot be measured: larger than the image, or a neighbour inside the inner square."""
@@ -42,12 +64,12 @@ class Inputs:
             said = "%s: the inner squares of neighbouring spots, %.1f px apart, overlap; these are measured together"
             log.warning(said, self.info.path, spacing)
 
-    def header(self, step, lattice, noise, profile):
-        """Header of the MTZ file of one step."""
+    def header(self, lattice, noise, profile):
+        """Header of the MTZ file of the step."""
         cell = self.parameters.unit_cell
         return Header(
             program=f"ed2d {__version__}",
-            step=step,
+            step=self.step,
             image=self.name,
             batch=batch_number(self.name),
             lattice=lattice,
@@ -55,16 +77,20 @@ class Inputs:
             wavelength=self.parameters.wavelength,
             noise=noise,
             profile=profile,
-            parameters=describe(self.parameters, step) | {"mask file": self.mask},
+            parameters=describe(self.parameters, self.step) | {"mask file": self.mask},
         )
 
 
-def read_inputs(step, *, name, image, mask, info, project, config):
+def read_inputs(step, *, name, image, mask, info, project, config, planned=None):
     """Inputs of a step from the paths of an image, its mask (or None), info.xml and project.xml, and the configuration.
 
-    step: "extract" or "integrate", for the log.
+    step: "extract" or "integrate". planned: the `dependencies.lines` that the run was planned with, or None.
+    InputError for whatever cannot be read, and for values that are no longer those planned.
     """
-    documents = [Document.read(info), Document.read(project)]
+    sources = {"info": info, "project": project, "config": config, "image": image, "mask": mask}
+    documents, written, files = _values(**sources)
+    if planned is not None:
+        _compare(info, planned, lines(step, written | files))
     for document in documents:
         for item in unknown_items(document):
             log.warning("%s: %s is no parameter of ed2d and has no effect; see config/README.md", document.path, item)
@@ -75,6 +101,22 @@ def read_inputs(step, *, name, image, mask, info, project, config):
     still = read_image(image, mask_path=mask, shapes=parameters.mask, saturation=parameters.saturation)
     if still.pages > 1:
         log.warning("%s: holds %d pages; the first is the image, the others are not read", image, still.pages)
-    log.info("mask file = %s", Path(mask).name if mask else "none")
+    mask = Path(mask).name if mask else "none"
+    log.info("mask file = %s", mask)
     log.info("%d of %d pixels are ignored, %d saturated", still.ignored.sum(), still.data.size, still.saturated.sum())
-    return Inputs(name, documents[0], parameters, still, Path(mask).name if mask else "none")
+    return Inputs(step, name, sources, written, files, documents[0], parameters, still, mask)
+
+
+def _values(*, info, project, config, image, mask):
+    """The Documents of info.xml and project.xml, and the values that results depend on: those written, those of files."""
+    documents = Document.read(info), Document.read(project)
+    return documents, written_values(*documents, config), file_values(image, mask)
+
+
+def _compare(info, before, now):
+    """InputError that names the first value that differs."""
+    for old, new in zip(before, now, strict=True):
+        if old != new:
+            (name, _, was), (_, _, value) = old.partition(" = "), new.partition(" = ")
+            problem = f"{name} was changed during the run, from {shown(was)} to {shown(value)}"
+            raise InputError(info, problem, "run again")

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from . import __version__, flags
-from .emdatainfo import group_element, replace_group
+from .emdatainfo import INTEGRATED, group_element, replace_group
 from .errors import InputError
 from .inputs import read_inputs
 from .integration import integrate_image
@@ -24,14 +24,14 @@ CERTAIN = 4.0  # standard errors, of all these
 log = logging.getLogger(__name__)
 
 
-def integrate(*, name, image, mask, info, project, config, reflections, output, raw, corrected, residuals=None):
-    """Integrate one image directory `name`; paths of its files in, a summary line out.
+def integrate(*, reflections, output, raw, corrected, residuals=None, **given):
+    """Integrate one image directory, given as in `read_inputs`; a summary line out.
 
     Lattice, noise model and profile are those of `reflections`, the `_ext.mtz`; writes `output`, the montages `raw` and
     `corrected`, where asked for `residuals` too, and the group DiffIntegrate of info.xml, last. InputError for whatever
     a user can mend.
     """
-    inputs = read_inputs("integrate", name=name, image=image, mask=mask, info=info, project=project, config=config)
+    inputs = read_inputs("integrate", **given)
     extracted, made_by = read_mtz(reflections)
     inputs.check_boxes(made_by.lattice)
     made = (made_by.lattice, made_by.noise, made_by.profile)
@@ -39,7 +39,7 @@ def integrate(*, name, image, mask, info, project, config, reflections, output, 
     if not len(integration.table):
         rejected = integration.measured.rejected
         counts = ", ".join(f"{REASONS[reason]}: {rows.sum()}" for reason, rows in rejected.items())
-        raise InputError(image, f"no point can be integrated ({counts})", "check mask, BoxSize and lattice")
+        raise InputError(given["image"], f"no point can be integrated ({counts})", "check mask, BoxSize and lattice")
     _check(integration, inputs)
     pictures = [
         (raw, integration.measured.raw, "counts"),
@@ -47,11 +47,12 @@ def integrate(*, name, image, mask, info, project, config, reflections, output, 
     ]
     if residuals:
         pictures.append((residuals, integration.measured.residual, "less fit, standard deviations"))
+    inputs.check_unchanged()
     for path, pixels, what in pictures:
-        write_montage(path, *integration.pictures(pixels), title=f"{name}: boxes, {what}")
-    write_mtz(output, integration.table, inputs.header("integrate", *made))
-    replace_group(info, "DiffProcessingResults/DiffIntegrate", _results(integration))
-    return _summary(name, integration)
+        write_montage(path, *integration.pictures(pixels), title=f"{inputs.name}: boxes, {what}")
+    write_mtz(output, integration.table, inputs.header(*made))
+    replace_group(inputs.info.path, INTEGRATED, _results(integration, inputs.digest))
+    return _summary(inputs.name, integration)
 
 
 def _check(integration, inputs):
@@ -86,8 +87,8 @@ def _check(integration, inputs):
         log.warning(said, path, 100 * lost)
 
 
-def _results(integration):
-    """The group DiffIntegrate of info.xml."""
+def _results(integration, inputs):
+    """The group DiffIntegrate of info.xml; `inputs`: the digest of the values that it was made with."""
     table, null, backgrounds = integration.table, integration.null_control, integration.backgrounds
     curve = zip(integration.loss, integration.loss_sigma, strict=True)
     ratio, ratio_sigma = integration.profile_over_box
@@ -95,6 +96,7 @@ def _results(integration):
         "DiffIntegrate",
         {
             "Program": f"ed2d {__version__}",
+            "Inputs": inputs,
             "Points": len(integration.extracted),
             "Integrated": len(table),
             "Rejected": {reason: int(rows.sum()) for reason, rows in integration.measured.rejected.items()},

@@ -1,23 +1,54 @@
 """One job of the workflow: its log file, its line on the screen, its exit status."""
 
+import json
 import logging
+import os
 import platform
 import sys
+import time
 import warnings
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
 from . import __version__
+from .atomic import clear_leftovers
 from .errors import InputError
 
 ERROR = "ERROR: "  # begins the last line of the log of a job that has failed
+SECONDS = "seconds = "  # and of one that is done
+PLANNED = "planned:"  # ends the arguments; after it stands what the run was planned with
+
+_parent = None
+
+
+def main(step):
+    """Run `step` with the arguments of the command line, `name=value`, then what the run was planned with.
+
+    An empty value stands for None; that of `config` is JSON.
+    """
+    global _parent
+    _parent = os.getppid()
+    end = sys.argv.index(PLANNED)
+    arguments = dict(argument.split("=", 1) for argument in sys.argv[1:end])
+    arguments = {name: value or None for name, value in arguments.items()}
+    arguments["config"] = json.loads(arguments["config"])
+    run(step, **arguments, planned=sys.argv[end + 1 :])
+
+
+def check_wanted():
+    """Ends a job whose Snakemake was killed: the next run may already be at work on the same image."""
+    if _parent not in (None, os.getppid()):
+        sys.exit("stopped: the run that this job belongs to is gone")
 
 
 def run(step, *, log, **arguments):
     """Run `step(**arguments)`; exit status 1 with one line on stderr when it fails, the traceback in the file `log`."""
+    start = time.perf_counter()
     try:
         _open_log(log)
+        clear_leftovers(Path(log).parent)
     except OSError as error:
         sys.exit(f"{log}: cannot be written: {error.strerror}; free space or permission to write there is needed")
     logger = logging.getLogger(__package__)
@@ -35,6 +66,7 @@ def run(step, *, log, **arguments):
         logger.error("%s: %s: %s; please report this with the log file %s", arguments["name"], *_told(error), log)
         sys.exit(1)
     logger.info("%s", summary)
+    logger.info("%s%.2f", SECONDS, time.perf_counter() - start)
     sys.stderr.write(f"{summary}\n")
 
 

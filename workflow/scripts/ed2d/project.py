@@ -1,22 +1,21 @@
-"""A project on disk: which image directories there are, which are skipped and why, and what their results depend on."""
+"""A project on disk: which image directories there are, which are skipped or refused and why, what their results depend on."""
 
 import os
 import re
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 
-from .emdatainfo import Document, verified_lattice
+from .dependencies import digest, file_values, lines, names
+from .emdatainfo import Document
 from .errors import InputError
 from .image import read_image
-from .job import ERROR
-from .lattice import Lattice
-from .parameters import describe, described, effective_parameters
+from .parameters import effective_parameters
+from .readings import Readings
 
 NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}*?\"'$`]+")  # what Snakemake and a shell carry unchanged
 PERIODIC = re.compile(r"(.+?)\1{18}$")  # Snakemake takes such an end for a runaway wildcard
-STAMPS = ("image", "mask file")
+STEPS = ("extract", "integrate")
 RESULTS = ("_ext.mtz", "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif")
 RESIDUALS = ("tmp_integrate3.tif",)  # where they are asked for
 
@@ -45,26 +44,6 @@ class ImageDirectory:
     def info(self):
         return self.directory / "info.xml"
 
-    @cached_property
-    def document(self):
-        """info.xml, read once."""
-        return Document.read(self.info)
-
-    def reason_to_skip(self):
-        """Why the image cannot be measured, or None. A broken info.xml is no reason: that is a failure."""
-        if (self.directory / "ignore").exists():
-            return "has a file `ignore`"
-        if not NAMES.fullmatch(self.name) or PERIODIC.search(self.name):
-            return "its name has a character or a repetition that file names in a workflow must not have; rename it"
-        if not self.image.is_file():
-            return f"has no image {self.image.name}"
-        if not self.info.is_file():
-            return "has no info.xml, hence no lattice"
-        try:
-            return None if verified_lattice(self.document) else "info.xml has no VerifiedLattice"
-        except InputError:
-            return None
-
     def results(self, *suffixes):
         """Paths of files of the image: NAME/NAME_ext.mtz for `_ext.mtz`, NAME/tmp.tif for `tmp.tif`."""
         return [self.directory / (f"{self.name}{s}" if s.startswith("_") else s) for s in suffixes]
@@ -80,19 +59,11 @@ class ImageDirectory:
             if path.exists() and not os.access(path, os.W_OK):
                 raise InputError(path, "is write-protected", "make it writable or remove it")
 
-    def check_replaced(self, parameters):
-        """InputError when image or mask were replaced after the extraction by what cannot be measured.
-
-        Before a job Snakemake removes the earlier results: a broken copy must not cost them.
-        """
+    def replaced(self):
+        """Whether image or mask are newer than the extraction."""
         (extracted,) = self.results("_ext.mtz")
         sources = [path for path in (self.image, self.mask) if path]
-        if extracted.exists() and any(path.stat().st_mtime > extracted.stat().st_mtime for path in sources):
-            read_image(self.image, mask_path=self.mask, shapes=parameters.mask, saturation=parameters.saturation)
-
-    def stamps(self):
-        """What identifies image and mask file, by name: size and time of last change."""
-        return {"image": _stamp(self.image), "mask file": _stamp(self.mask) if self.mask else "none"}
+        return extracted.exists() and any(path.stat().st_mtime > extracted.stat().st_mtime for path in sources)
 
 
 def one_spelling(directory):
@@ -104,16 +75,12 @@ def one_spelling(directory):
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _stamp(path):
-    status = path.stat()
-    return f"{status.st_size} bytes of {datetime.fromtimestamp(status.st_mtime_ns // 10**9, UTC):%F %T} UTC"
-
-
 class Project:
     """The project directory with the workflow's configuration; looks at the disk once, when first asked."""
 
-    def __init__(self, directory, config):
-        self.directory, self.config = Path(directory), config
+    def __init__(self, directory, config, memory):
+        """memory: a file for what is remembered from run to run."""
+        self.directory, self.config, self.memory = Path(directory), config, memory
 
     @cached_property
     def document(self):
@@ -121,6 +88,11 @@ class Project:
         if not self.directory.is_dir():
             raise InputError(self.directory, "is not a directory", "set `project` to the directory with project.xml")
         return Document.read(self.directory / "project.xml")
+
+    @cached_property
+    def readings(self):
+        """Reads info.xml files."""
+        return Readings(self.memory, self.document, self.config)
 
     @cached_property
     def directories(self):
@@ -136,35 +108,69 @@ class Project:
         if not found:
             problem = f"no directory has a name that matches the value {text!r} of DiffProcessing/ImageMask"
             raise InputError(self.document.path, problem, "correct it, or give each image a directory of its name")
-        return [self.entry(directory.name) for directory in sorted(found)]
+        return [ImageDirectory(directory) for directory in sorted(found)]
 
     @cache  # noqa: B019 - a project lives as long as the process
+    def planned(self, name):
+        """The Reading of the info.xml of an image as it was when the run was planned."""
+        return self.readings.read(self.entry(name).info)
+
     def entry(self, name):
-        """The image directory of this name, always the same object: it reads its info.xml once."""
+        """The image directory of this name."""
         return ImageDirectory(self.directory / name)
 
     @cached_property
     def skipped(self):
         """Reasons by name of the images that are skipped."""
-        reasons = {entry.name: _readable(entry.reason_to_skip) for entry in self.directories}
+        reasons = {entry.name: _readable(self._reason_to_skip, entry) for entry in self.directories}
         return {name: reason for name, reason in reasons.items() if reason}
+
+    def _reason_to_skip(self, entry):
+        """Why an image cannot be measured, or None. A broken info.xml is no reason: that is a failure."""
+        if (entry.directory / "ignore").exists():
+            return "has a file `ignore`"
+        if not NAMES.fullmatch(entry.name) or PERIODIC.search(entry.name):
+            return "its name has a character or a repetition that file names in a workflow must not have; rename it"
+        if not entry.image.is_file():
+            return f"has no image {entry.image.name}"
+        if not entry.info.is_file():
+            return "has no info.xml, hence no lattice"
+        return None if self.planned(entry.name).measurable else "info.xml has no VerifiedLattice"
 
     @cached_property
     def refused(self):
         """Reasons by name of the images that are bound to fail: bad XML, files that cannot be read or written."""
-        reasons = {entry.name: self._reason_to_refuse(entry) for entry in self.directories}
-        return {name: reason for name, reason in reasons.items() if reason and name not in self.skipped}
+        entries = [entry for entry in self.directories if entry.name not in self.skipped]
+        reasons = {entry.name: self._reason_to_refuse(entry) for entry in entries}
+        return {name: reason for name, reason in reasons.items() if reason}
 
     def _reason_to_refuse(self, entry):
+        reading = self.planned(entry.name)
         try:
-            entry.check_access()
-            parameters, _ = self._effective(entry.name)
-            entry.check_replaced(parameters)
+            if reading.error:
+                return reading.error
+            if not self.up_to_date(entry.name, reading):
+                entry.check_access()
+            if entry.replaced():
+                self._check_image(entry)
         except InputError as error:
             return str(error)
         except OSError as error:
             return f"{entry.directory}: cannot be read ({error.strerror}); restore the permission to read it"
         return None
+
+    def _check_image(self, entry):
+        """InputError when an image cannot be measured.
+
+        Before a job Snakemake removes the earlier results: a broken copy must not cost them.
+        """
+        parameters = effective_parameters(Document.read(entry.info), self.document, self.config)
+        read_image(entry.image, mask_path=entry.mask, shapes=parameters.mask, saturation=parameters.saturation)
+
+    def up_to_date(self, name, reading):
+        """Whether an image has all results, and they were made with the values that are in force."""
+        made = not reading.error and all(reading.made[step] == digest(step, reading.written) for step in STEPS)
+        return made and all(path.exists() for path in self.entry(name).results(*RESULTS))
 
     @cached_property
     def images(self):
@@ -189,22 +195,16 @@ class Project:
 
         A changed value reruns the image, and Snakemake's reason shows this one value before and now.
         """
-        names = [*described(step), *STAMPS, *(field.name for field in fields(Lattice) if step == "extract")]
-        return {re.sub("[/ ]", "_", name): partial(self._dependency, name) for name in names}
+        return {re.sub("[/ ]", "_", name): partial(self._line, step, n) for n, name in enumerate(names(step))}
 
-    def _dependency(self, name, wildcards):
-        try:
-            return f"{name} = {self._effective(wildcards.image)[1][name]}"
-        except (InputError, OSError) as error:
-            return str(error)
+    def _line(self, step, number, wildcards):
+        return self._lines(step, wildcards.image)[number]
 
     @cache  # noqa: B019 - a project lives as long as the process
-    def _effective(self, image):
-        """Parameters of an image, and all that its results depend on by name."""
-        entry = self.entry(image)
-        lattice = verified_lattice(entry.document)
-        parameters = effective_parameters(entry.document, self.document, self.config)
-        return parameters, describe(parameters, "integrate") | entry.stamps() | (vars(lattice) if lattice else {})
+    def _lines(self, step, name):
+        """What the results of an image depend on, as text."""
+        entry = self.entry(name)
+        return lines(step, self.planned(name).written | file_values(entry.image, entry.mask))
 
     def results(self, name, *suffixes):
         """Paths of files of an image, as `ImageDirectory.results` gives them."""
@@ -214,41 +214,10 @@ class Project:
         """Lines for the start of a run: which images are not measured, and why."""
         return [f"skipped: {name}: {reason}" for name, reason in self.skipped.items()]
 
-    def report(self, *, whole=False):
-        """Lines for the end of a run: how many images are done, and why the others are not.
 
-        whole: everything that was asked for is done; an image without all results is then not a failure.
-        """
-        failures = {name: self._failure(name) for name in self.images} | self.refused
-        unfinished = [name for name in self.images if failures[name]]
-        failed = {name: reason for name, reason in sorted(failures.items()) if reason}
-        done = len(self.directories) - len(self.skipped) - len(failed)
-        if whole:
-            failed = {name: reason for name, reason in failed.items() if name not in unfinished}
-        lines = [f"{self.directory}: {done} of {len(self.directories)} images are measured"]
-        lines += [f"  {line}" for line in self.left_out()]
-        return lines + [f"  failed:  {name}: {reason}" for name, reason in failed.items()]
-
-    def _failure(self, name):
-        """The error that the log of the first step without a result ends with; None where all steps have one."""
-        for step in ("_ext", "_int"):
-            result, log = map(Path, self.results(name, f"{step}.mtz", f"{step}.log"))
-            if not result.exists():
-                return _last_error(log) or "not finished; run again"
-        return None
-
-
-def _last_error(log):
-    """The error that a log file ends with, or None."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else None
-    if lines == []:
-        return f"not finished; {log} is empty: the job was killed or the disk is full; run again"
-    return lines[-1].removeprefix(ERROR) if lines and lines[-1].startswith(ERROR) else None
-
-
-def _readable(question):
+def _readable(question, entry):
     """The answer to a question about a directory; None where the directory cannot be read: that is a failure."""
     try:
-        return question()
+        return question(entry)
     except OSError:
         return None

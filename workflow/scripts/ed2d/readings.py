@@ -1,0 +1,103 @@
+"""What each info.xml says, remembered from run to run by the content of the file."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import __version__
+from .atomic import replacing
+from .dependencies import written_values
+from .emdatainfo import EXTRACTED, INTEGRATED, Document
+from .errors import InputError
+from .xmlbytes import read_bytes
+
+MADE = {"extract": f"{EXTRACTED}/Inputs", "integrate": f"{INTEGRATED}/Inputs"}
+FIGURES = {
+    "spots": (f"{EXTRACTED}/Predicted", "int"),
+    "used": (f"{EXTRACTED}/Used", "int"),
+    "rms_px": (f"{EXTRACTED}/RmsPosition", "float"),
+    "gain": (f"{EXTRACTED}/Gain", "float"),
+    "r_friedel": (f"{INTEGRATED}/RFriedelProfile", "float"),
+    "null_width": (f"{INTEGRATED}/NullControl/ProfileFit/Width", "float"),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an info.xml says under a project.xml and a configuration.
+
+    error: why it cannot be used, or None; written: the `written_values`; made: by step, the digest of the values that
+    its results were made with; figures: numbers of the results by name, those that are there.
+    """
+
+    error: str | None
+    written: dict
+    made: dict
+    figures: dict
+
+    @property
+    def measurable(self):
+        """Whether there is a VerifiedLattice; an error is for others to say."""
+        return self.error is not None or "origin" in self.written
+
+
+class Readings:
+    """Reads info.xml files; what `memory`, a JSON file of an earlier run, has of the same content is not parsed again."""
+
+    def __init__(self, memory, project, config):
+        """project: the Document of project.xml; config: nested dict."""
+        self.memory, self.project, self.config = Path(memory), project, config
+        shared = (__version__, config, hashlib.sha256(read_bytes(project.path)[0]).hexdigest())
+        self._shared = json.dumps(shared, sort_keys=True).encode()
+        self._known = _remembered(self.memory)
+        self._seen = {}
+
+    def read(self, path):
+        """The Reading of a file as it is now."""
+        try:
+            data, _ = read_bytes(path)
+        except InputError as error:
+            return Reading(str(error), {}, {}, {})
+        path = str(path)
+        content = hashlib.sha256(self._shared + data).hexdigest()
+        known, reading = self._seen.get(path) or self._known.get(path) or (None, None)
+        if known != content:
+            reading = self._parsed(data, path)
+        self._seen[path] = content, reading
+        return reading
+
+    def remember(self):
+        """Writes what was read for the next run, if there is anything new."""
+        if self._seen != self._known:
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.memory) as temporary:
+                plain = {path: (content, asdict(reading)) for path, (content, reading) in self._seen.items()}
+                temporary.write_text(json.dumps(plain), encoding="utf-8")
+
+    def _parsed(self, data, path):
+        try:
+            document = Document.parse(data, path)
+            written = written_values(document, self.project, self.config)
+        except InputError as error:
+            return Reading(str(error), {}, {}, {})
+        made = {step: _item(document, item, "string") for step, item in MADE.items()}
+        figures = {name: _item(document, *item) for name, item in FIGURES.items()}
+        return Reading(None, written, made, {name: value for name, value in figures.items() if value is not None})
+
+
+def _item(document, path, kind):
+    """An item of a result group; None where it is missing or spoilt."""
+    try:
+        return document.item(path, kind)
+    except InputError:
+        return None
+
+
+def _remembered(memory):
+    """What an earlier run has left, by path; nothing where that is missing or no longer readable."""
+    try:
+        known = json.loads(memory.read_bytes())
+        return {path: (content, Reading(**reading)) for path, (content, reading) in known.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,125 @@
+"""The outcome of a run, one row an image: a table for programs (`summary.tsv`) and some lines for people."""
+
+import csv
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from statistics import median
+
+from .atomic import replacing
+from .job import ERROR, SECONDS
+from .project import STEPS
+
+FILE = "summary.tsv"
+SHOWN = 20  # images of a status on the screen; the file has all
+STATUSES = ("measured", "extracted", "unfinished", "outdated", "skipped", "failed")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image; numbers are None where nothing was measured.
+
+    status: one of STATUSES; reason: why it is not measured, with the cure. Figures as in `readings.FIGURES`;
+    seconds: of both steps, without the start of the program.
+    """
+
+    image: str
+    status: str
+    reason: str = ""
+    spots: int | None = None
+    used: int | None = None
+    rms_px: float | None = None
+    r_friedel: float | None = None
+    null_width: float | None = None
+    gain: float | None = None
+    seconds: float | None = None
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+MEDIANS = {name: max(len(name), 7) for name in COLUMNS[3:]}  # widths on the screen
+
+
+def finish(project):
+    """Writes the summary of a project; lines for the screen. InputError when it cannot be written."""
+    rows = [_row(project, entry.name) for entry in project.directories]
+    path = project.directory / FILE
+    _write(path, rows)
+    measured = sum(row.status == "measured" for row in rows)
+    return [*_table(rows), f"{project.directory}: {measured} of {len(rows)} images are measured; see {path}", *_reasons(rows)]
+
+
+def _row(project, name):
+    if name in project.skipped:
+        return Row(name, "skipped", project.skipped[name])
+    if name in project.refused:
+        return Row(name, "failed", project.refused[name])
+    logs = dict(zip(STEPS, project.entry(name).results("_ext.log", "_int.log"), strict=True))
+    for step, result in zip(STEPS, project.entry(name).results("_ext.mtz", "_int.mtz"), strict=True):
+        if not result.exists():
+            return Row(name, *_unfinished(step, logs[step]))
+    reading = project.readings.read(project.entry(name).info)
+    if not project.up_to_date(name, reading):
+        reason = reading.error or "its results were made with other values; run again, with --forcerun extract if need be"
+        return Row(name, "outdated", reason)
+    seconds = [_last(log, SECONDS) for log in logs.values()]
+    return Row(name, "measured", **reading.figures, seconds=None if None in seconds else sum(map(float, seconds)))
+
+
+def _unfinished(step, log):
+    """Status and reason of an image that lacks the result of a step."""
+    if error := _last(log, ERROR):
+        return "failed", error
+    if step == "integrate" and not log.exists():
+        return "extracted", "not integrated; run again"
+    if log.exists() and not log.stat().st_size:
+        return "unfinished", f"{log} is empty: the job was killed or the disk is full; run again"
+    return "unfinished", "not finished; run again"
+
+
+def _last(log, beginning):
+    """What follows `beginning` in the last line of a log file, or None."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return lines[-1].removeprefix(beginning) if lines and lines[-1].startswith(beginning) else None
+
+
+def _write(path, rows):
+    """Writes the table of all images, tab separated, with a line of column names; empty where there is no number."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
+        writer.writeheader()
+        writer.writerows({name: _text(value) for name, value in asdict(row).items()} for row in rows)
+
+
+def _text(value):
+    """A cell on one line: numbers with six digits, tabs and line ends of texts as blanks."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return " ".join(str(value).split()) if value is not None else ""
+
+
+def _table(rows):
+    """How many images there are of each status, and medians of those measured."""
+    counts = Counter(row.status for row in rows)
+    measured = [row for row in rows if row.status == "measured"]
+    lines = [f"{'status':10} {'images':>6} " + " ".join(f"{name:>{width}}" for name, width in MEDIANS.items())]
+    for status in filter(counts.get, STATUSES):
+        medians = [_median(measured, name) if status == "measured" else "" for name in MEDIANS]
+        cells = " ".join(f"{cell:>{width}}" for cell, width in zip(medians, MEDIANS.values(), strict=True))
+        lines.append(f"{status:10} {counts[status]:6} {cells}".rstrip())
+    return lines
+
+
+def _reasons(rows):
+    """What the images need that are not measured."""
+    for status in STATUSES[1:]:
+        those = [row for row in rows if row.status == status]
+        yield from (f"  {status + ':':11} {row.image}: {row.reason}" for row in those[:SHOWN])
+        if len(those) > SHOWN:
+            yield f"  {status + ':':11} and {len(those) - SHOWN} more"
+
+
+def _median(rows, name):
+    values = [getattr(row, name) for row in rows if getattr(row, name) is not None]
+    return f"{median(values):.3g}" if values else ""
