@@ -61,14 +61,14 @@ class Run:
 
     def report(self):
         """The lines of the report at the end: how many images are measured, and why the others are not."""
-        report = re.search(r"^.* images are measured\n(?:  (?:skipped|failed): .*\n)*", self.text, re.MULTILINE)
+        report = re.search(r"^(.* images are measured); see .*\n((?:  [a-z]+: .*\n)*)", self.text, re.MULTILINE)
         assert report, f"no report in\n{self.text}"
-        return report[0].splitlines()
+        return [report[1], *report[2].splitlines()]
 
 
 def command(directory, *arguments, project="project", config=(), cores=2, snakefile=SNAKEFILE):
     """The command line of a run in `directory`, None = the current one; `project` is relative to it or absolute."""
-    options = ["--snakefile", snakefile, "--cores", cores, *(["--directory", directory] if directory else [])]
+    options = ["--snakefile", snakefile, "--cores", cores, "--quiet", "host", *(["--directory", directory] if directory else [])]
     given = [f"project={project}", *config] if project is not None else []
     parts = [sys.executable, "-m", "snakemake", *arguments, *options, *(["--config", *given] if given else [])]
     return [str(part) for part in parts]
@@ -135,8 +135,8 @@ def names(directory, *patterns):
 
 
 def contents(directory):
-    """Bytes of all files below a directory except the logs, by relative path."""
-    files = (path for path in sorted(directory.rglob("*")) if path.is_file() and path.suffix != ".log")
+    """Bytes of all files below a directory except the logs and the summary, by relative path."""
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file() and path.suffix not in (".log", ".tsv"))
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 

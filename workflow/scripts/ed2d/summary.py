@@ -122,4 +122,7 @@ def _reasons(rows):
 
 def _median(rows, name):
     values = [getattr(row, name) for row in rows if getattr(row, name) is not None]
-    return f"{median(values):.3g}" if values else ""
+    if not values:
+        return ""
+    value = median(values)
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
