@@ -68,7 +68,8 @@ class Run:
 
 def command(directory, *arguments, project="project", config=(), cores=2, snakefile=SNAKEFILE):
     """The command line of a run in `directory`, None = the current one; `project` is relative to it or absolute."""
-    options = ["--snakefile", snakefile, "--cores", cores, "--quiet", "host", *(["--directory", directory] if directory else [])]
+    options = ["--snakefile", snakefile, "--cores", cores, "--quiet", "host"]
+    options += ["--directory", directory] if directory else []
     given = [f"project={project}", *config] if project is not None else []
     parts = [sys.executable, "-m", "snakemake", *arguments, *options, *(["--config", *given] if given else [])]
     return [str(part) for part in parts]

@@ -29,11 +29,6 @@ try:
 except WorkflowError as error:
     raise WorkflowError(str(refusal(error.__context__))) from None
 
-CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-PYTHON = "python" if CONDA else shlex.quote(sys.executable)
-SCRIPTS = shlex.quote(str(ROOT / "workflow/scripts"))
-CONFIG = json.dumps(config)
-
 EXAMPLE = "example"
 PROJECT = one_spelling(config["project"])
 PROJECT_XML = str(Path(PROJECT, "project.xml"))
@@ -59,6 +54,28 @@ def checked(question):
 lock = RunLock(PROJECT)
 
 
+def command(script, *arguments):
+    """Shell command that runs a script of the library with arguments that Snakemake fills in.
+
+    `exec` makes it a child of Snakemake itself, whose end it notices.
+    """
+    packed = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    python = "python" if packed else shlex.quote(sys.executable)
+    path = shlex.quote(str(ROOT / "workflow/scripts" / script))
+    settings = shlex.quote(json.dumps(config)).replace("{", "{{").replace("}", "}}")
+    given = ["exec", python, path, "log={log:q}", f"config={settings}", *arguments, "planned: {params:q}"]
+    return " ".join(given)
+
+
+STILL = (
+    "name={wildcards.image:q}",
+    "image={input.image:q}",
+    "mask={input.mask:q}",
+    "info={input.info:q}",
+    "project={input.project:q}",
+)
+
+
 @atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself
 def summarise(directory=os.getcwd()):
     """The last word of a run, whatever its end."""
@@ -66,7 +83,8 @@ def summarise(directory=os.getcwd()):
         return
     os.chdir(directory)
     try:
-        print(*finish(project), sep="\n", file=sys.stderr)
+        for line in finish(project):
+            print(line, file=sys.stderr)
         project.readings.remember()
     except InputError as error:
         print(error, file=sys.stderr)

@@ -6,4 +6,4 @@ checkpoint example:
     conda:
         "../envs/ed2d.yaml"
     shell:
-        "exec {PYTHON} {SCRIPTS}/example.py name=example readme={output:q} log={log:q} config={{}} planned:"
+        command("example.py", "name=example", "readme={output:q}")

@@ -13,9 +13,7 @@ rule extract:
     params:
         **project.dependencies("extract"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/extract.py name={wildcards.image:q} image={input.image:q} mask={input.mask:q}"
-        " info={input.info:q} project={input.project:q} config={CONFIG:q} log={log:q}"
-        " output={output.reflections:q} planned: {params:q}"
+        command("extract.py", *STILL, "output={output.reflections:q}")
 
 
 rule extract_all:

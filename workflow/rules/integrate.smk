@@ -17,10 +17,15 @@ rule integrate:
     params:
         **project.dependencies("integrate"),
     shell:
-        "exec {PYTHON} {SCRIPTS}/integrate.py name={wildcards.image:q} image={input.image:q} mask={input.mask:q}"
-        " info={input.info:q} project={input.project:q} config={CONFIG:q} log={log:q}"
-        " reflections={input.reflections:q} output={output.reflections:q}"
-        " raw={output.raw:q} corrected={output.corrected:q} residuals={output.residuals:q} planned: {params:q}"
+        command(
+            "integrate.py",
+            *STILL,
+            "reflections={input.reflections:q}",
+            "output={output.reflections:q}",
+            "raw={output.raw:q}",
+            "corrected={output.corrected:q}",
+            "residuals={output.residuals:q}",
+        )
 
 
 # `_ext.mtz` too: Snakemake does not miss a file on the way to one that is there, as after a stopped extraction

@@ -42,7 +42,7 @@ class Inputs:
         return digest(self.step, self.written)
 
     def check_unchanged(self):
-        """InputError when what the results depend on was changed since it was read; to be called before writing them."""
+        """InputError when what the results depend on was changed since it was read; ask before they are written."""
         check_wanted()
         _, written, files = _values(**self.sources)
         _compare(self.info.path, lines(self.step, self.written | self.files), lines(self.step, written | files))
@@ -108,7 +108,7 @@ def read_inputs(step, *, name, image, mask, info, project, config, planned=None)
 
 
 def _values(*, info, project, config, image, mask):
-    """The Documents of info.xml and project.xml, and the values that results depend on: those written, those of files."""
+    """The Documents of info.xml and project.xml, and what results depend on: written values, and those of files."""
     documents = Document.read(info), Document.read(project)
     return documents, written_values(*documents, config), file_values(image, mask)
 

@@ -1,4 +1,4 @@
-"""A project on disk: which image directories there are, which are skipped or refused and why, what their results depend on."""
+"""A project on disk: its image directories, which are skipped or refused and why, what their results depend on."""
 
 import os
 import re

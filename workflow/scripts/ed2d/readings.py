@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Reading:
 
 
 class Readings:
-    """Reads info.xml files; what `memory`, a JSON file of an earlier run, has of the same content is not parsed again."""
+    """Reads info.xml files; content that is in the JSON file `memory` of an earlier run is not parsed again."""
 
     def __init__(self, memory, project, config):
         """project: the Document of project.xml; config: nested dict."""
@@ -68,8 +69,10 @@ class Readings:
         return reading
 
     def remember(self):
-        """Writes what was read for the next run, if there is anything new."""
-        if self._seen != self._known:
+        """Writes what was read for the next run, if there is anything new; without it that one only takes longer."""
+        if self._seen == self._known:
+            return
+        with suppress(OSError, InputError):
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.memory) as temporary:
                 plain = {path: (content, asdict(reading)) for path, (content, reading) in self._seen.items()}

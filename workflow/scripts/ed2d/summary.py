@@ -1,16 +1,17 @@
 """The outcome of a run, one row an image: a table for programs (`summary.tsv`) and some lines for people."""
 
-import csv
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from statistics import median
 
 from .atomic import replacing
+from .errors import InputError
 from .job import ERROR, SECONDS
 from .project import STEPS
 
 FILE = "summary.tsv"
 SHOWN = 20  # images of a status on the screen; the file has all
+OUTDATED = "its results were made with other values; run again, with --forcerun extract if need be"
 STATUSES = ("measured", "extracted", "unfinished", "outdated", "skipped", "failed")
 
 
@@ -39,12 +40,17 @@ MEDIANS = {name: max(len(name), 7) for name in COLUMNS[3:]}  # widths on the scr
 
 
 def finish(project):
-    """Writes the summary of a project; lines for the screen. InputError when it cannot be written."""
+    """Writes the summary of a project where it is new; lines for the screen."""
     rows = [_row(project, entry.name) for entry in project.directories]
-    path = project.directory / FILE
-    _write(path, rows)
     measured = sum(row.status == "measured" for row in rows)
-    return [*_table(rows), f"{project.directory}: {measured} of {len(rows)} images are measured; see {path}", *_reasons(rows)]
+    path = project.directory / FILE
+    yield from _table(rows)
+    yield f"{project.directory}: {measured} of {len(rows)} images are measured; see {path}"
+    yield from _reasons(rows)
+    try:
+        _write(path, rows)
+    except InputError as error:
+        yield str(error)
 
 
 def _row(project, name):
@@ -58,7 +64,9 @@ def _row(project, name):
             return Row(name, *_unfinished(step, logs[step]))
     reading = project.readings.read(project.entry(name).info)
     if not project.up_to_date(name, reading):
-        reason = reading.error or "its results were made with other values; run again, with --forcerun extract if need be"
+        reason = (
+            reading.error or "its results were made with other values; run again, with --forcerun extract if need be"
+        )
         return Row(name, "outdated", reason)
     seconds = [_last(log, SECONDS) for log in logs.values()]
     return Row(name, "measured", **reading.figures, seconds=None if None in seconds else sum(map(float, seconds)))
@@ -85,11 +93,12 @@ def _last(log, beginning):
 
 
 def _write(path, rows):
-    """Writes the table of all images, tab separated, with a line of column names; empty where there is no number."""
-    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
-        writer.writeheader()
-        writer.writerows({name: _text(value) for name, value in asdict(row).items()} for row in rows)
+    """The table of all images, tab separated, with a line of column names; empty where there is no number."""
+    lines = [COLUMNS, *([_text(value) for value in asdict(row).values()] for row in rows)]
+    content = "".join("\t".join(line) + "\n" for line in lines)
+    if not path.is_file() or path.read_bytes() != content.encode():
+        with replacing(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
 
 
 def _text(value):
@@ -115,9 +124,9 @@ def _reasons(rows):
     """What the images need that are not measured."""
     for status in STATUSES[1:]:
         those = [row for row in rows if row.status == status]
-        yield from (f"  {status + ':':11} {row.image}: {row.reason}" for row in those[:SHOWN])
+        yield from (f"  {status + ':':8} {row.image}: {row.reason}" for row in those[:SHOWN])
         if len(those) > SHOWN:
-            yield f"  {status + ':':11} and {len(those) - SHOWN} more"
+            yield f"  {status + ':':8} and {len(those) - SHOWN} more"
 
 
 def _median(rows, name):
