@@ -1,7 +1,6 @@
 import atexit
 import json
 import os
-import shlex
 import sys
 from hashlib import md5
 from pathlib import Path
@@ -38,7 +37,8 @@ SIMULATED = config["project"] == EXAMPLE and (
     not Path(EXAMPLE).exists() or Path(EXAMPLE, "README.txt").exists()
 )
 
-MEMORY = f".snakemake/ed2d/{md5(PROJECT.encode()).hexdigest()}"
+DIGEST = md5(PROJECT.encode()).hexdigest()
+MEMORY = f".snakemake/ed2d/{DIGEST}"
 
 project = Project(PROJECT, config, memory=f"{MEMORY}/readings.json")
 
@@ -54,17 +54,26 @@ def checked(question):
 lock = RunLock(PROJECT)
 
 
+# The text of a shell command must not change with the place of the program or a value that does not matter: Snakemake
+# would measure all images anew. What may change travels in variables.
+PACKED = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+os.environ["ED2D_PYTHON"] = "python" if PACKED else sys.executable
+os.environ["ED2D_SCRIPTS"] = str(ROOT / "workflow/scripts")
+os.environ[f"ED2D_CONFIG_{DIGEST}"] = json.dumps(config)
+
+
 def command(script, *arguments):
     """Shell command that runs a script of the library with arguments that Snakemake fills in.
 
     `exec` makes it a child of Snakemake itself, whose end it notices.
     """
-    packed = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    python = "python" if packed else shlex.quote(sys.executable)
-    path = shlex.quote(str(ROOT / "workflow/scripts" / script))
-    settings = shlex.quote(json.dumps(config)).replace("{", "{{").replace("}", "}}")
-    given = ["exec", python, path, "log={log:q}", f"config={settings}", *arguments, "planned: {params:q}"]
-    return " ".join(given)
+    given = [
+        "log={log:q}",
+        f'config="$ED2D_CONFIG_{DIGEST}"',
+        *arguments,
+        "planned: {params:q}",
+    ]
+    return " ".join(['exec "$ED2D_PYTHON"', f'"$ED2D_SCRIPTS/{script}"', *given])
 
 
 STILL = (
@@ -79,7 +88,12 @@ STILL = (
 @atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself
 def summarise(directory=os.getcwd()):
     """The last word of a run, whatever its end."""
-    if not workflow.is_main_process or workflow.executor_plugin is None or workflow.dryrun or lock.refused:
+    if (
+        not workflow.is_main_process
+        or workflow.executor_plugin is None
+        or workflow.dryrun
+        or lock.refused
+    ):
         return
     os.chdir(directory)
     try:
