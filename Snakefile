@@ -8,6 +8,15 @@ include: "workflow/rules/example.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/integrate.smk"
 include: "workflow/rules/refused.smk"
+include: "workflow/rules/batch.smk"
+
+
+localrules:
+    all,
+    example,
+    extract_all,
+    integrate_all,
+    refused,
 
 
 rule all:
@@ -17,4 +26,5 @@ rule all:
 
 
 onstart:
-    checked(lock.take)
+    if WHOLE:
+        checked(lock.take)

@@ -14,6 +14,7 @@ from snakemake.utils import update_config, validate
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
 
+from ed2d.batches import plan_batches
 from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
 from ed2d.project import RESIDUALS, RESULTS, Project, one_spelling
@@ -39,8 +40,24 @@ SIMULATED = config["project"] == EXAMPLE and (
 
 DIGEST = md5(PROJECT.encode()).hexdigest()
 MEMORY = f".snakemake/ed2d/{DIGEST}"
+BATCHES = f"{MEMORY}/batches"
+ALONE = "--executor local --nolock --quiet host rules"
+WHOLE = workflow.is_main_process and "ED2D_PART" not in os.environ
+
+# The text of a shell command must not change with the place of the program or a value that does not matter: Snakemake
+# would measure all images anew. What may change travels in variables.
+PACKED = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+os.environ.update(
+    {
+        "ED2D_PYTHON": "python" if PACKED else sys.executable,
+        "ED2D_SNAKEFILE": str(ROOT / "Snakefile"),
+        "ED2D_SCRIPTS": str(ROOT / "workflow/scripts"),
+        f"ED2D_CONFIG_{DIGEST}": json.dumps(config),
+    }
+)
 
 project = Project(PROJECT, config, memory=f"{MEMORY}/readings.json")
+lock = RunLock(PROJECT)
 
 
 def checked(question):
@@ -51,49 +68,11 @@ def checked(question):
         raise WorkflowError(str(error)) from None
 
 
-lock = RunLock(PROJECT)
-
-
-# The text of a shell command must not change with the place of the program or a value that does not matter: Snakemake
-# would measure all images anew. What may change travels in variables.
-PACKED = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-os.environ["ED2D_PYTHON"] = "python" if PACKED else sys.executable
-os.environ["ED2D_SCRIPTS"] = str(ROOT / "workflow/scripts")
-os.environ[f"ED2D_CONFIG_{DIGEST}"] = json.dumps(config)
-
-
-def command(script, *arguments):
-    """Shell command that runs a script of the library with arguments that Snakemake fills in.
-
-    `exec` makes it a child of Snakemake itself, whose end it notices.
-    """
-    given = [
-        "log={log:q}",
-        f'config="$ED2D_CONFIG_{DIGEST}"',
-        *arguments,
-        "planned: {params:q}",
-    ]
-    return " ".join(['exec "$ED2D_PYTHON"', f'"$ED2D_SCRIPTS/{script}"', *given])
-
-
-STILL = (
-    "name={wildcards.image:q}",
-    "image={input.image:q}",
-    "mask={input.mask:q}",
-    "info={input.info:q}",
-    "project={input.project:q}",
-)
-
-
 @atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself
 def summarise(directory=os.getcwd()):
     """The last word of a run, whatever its end."""
-    if (
-        not workflow.is_main_process
-        or workflow.executor_plugin is None
-        or workflow.dryrun
-        or lock.refused
-    ):
+    executed = workflow.executor_plugin and not workflow.dryrun
+    if not WHOLE or not executed or lock.refused:
         return
     os.chdir(directory)
     try:
@@ -105,18 +84,65 @@ def summarise(directory=os.getcwd()):
     lock.give_back()
 
 
-if workflow.is_main_process and not SIMULATED:
+if WHOLE and not SIMULATED:
     for line in checked(project.left_out):
         logger.warning(line)
 
 
-def all_results(*suffixes):
-    """Files of every image that can be measured, and for each that is refused the file whose job fails."""
+def command(script, *arguments):
+    """Shell command that runs a script of the library with arguments that Snakemake fills in.
+
+    `exec` makes it a child of Snakemake itself, whose end it notices.
+    """
+    given = ["log={log:q}", f'config="$ED2D_CONFIG_{DIGEST}"', *arguments]
+    return f'exec "$ED2D_PYTHON" "$ED2D_SCRIPTS/{script}" {" ".join(given)} planned: {{params:q}}'
+
+
+STILL = (
+    "name={wildcards.image:q}",
+    "image={input.image:q}",
+    "mask={input.mask:q}",
+    "info={input.info:q}",
+    "project={input.project:q}",
+)
+
+
+def all_results(target, *suffixes):
+    """Files of every image that can be measured, or of batches that do the same for the rule `target`.
+
+    And for each image that is refused the file whose job fails.
+    """
     if SIMULATED:
         checkpoints.example.get()
     names = checked(lambda: project.images)
-    measured = [path for name in names for path in project.results(name, *suffixes)]
+    if config["images_per_job"]:
+        measured = checked(lambda: batches(target))
+    else:
+        measured = [path for name in names for path in project.results(name, *suffixes)]
     return measured + [REFUSED.format(image=name) for name in project.refused]
+
+
+def batches(target):
+    """Files that batches leave which do what is left to do for a rule."""
+    settings = workflow.dag_settings
+    forced = ["--forceall"] if settings.forceall else []
+    forced += ["--forcerun", *settings.forcerun] if settings.forcerun else []
+    snakemake = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+    ]
+    planned = plan_batches(
+        BATCHES,
+        [*snakemake, *ALONE.split()],
+        config | {"images_per_job": 0},
+        target=target,
+        images=config["images_per_job"],
+        forced=forced,
+    )
+    return [f"{BATCHES}/{name}.done" for name in planned]
 
 
 wildcard_constraints:

@@ -18,4 +18,4 @@ rule extract:
 
 rule extract_all:
     input:
-        lambda wildcards: all_results("_ext.mtz"),
+        lambda wildcards: all_results("extract_all", "_ext.mtz"),

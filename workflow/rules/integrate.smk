@@ -32,5 +32,5 @@ rule integrate:
 rule integrate_all:
     input:
         lambda wildcards: all_results(
-            *RESULTS, *(RESIDUALS if config["residuals"] else ())
+            "integrate_all", *RESULTS, *(RESIDUALS if config["residuals"] else ())
         ),

@@ -122,34 +122,40 @@ class Project:
     @cached_property
     def skipped(self):
         """Reasons by name of the images that are skipped."""
-        reasons = {entry.name: _readable(self._reason_to_skip, entry) for entry in self.directories}
+        reasons = {entry.name: self._reason_to_skip(entry.name) for entry in self.directories}
         return {name: reason for name, reason in reasons.items() if reason}
-
-    def _reason_to_skip(self, entry):
-        """Why an image cannot be measured, or None. A broken info.xml is no reason: that is a failure."""
-        if (entry.directory / "ignore").exists():
-            return "has a file `ignore`"
-        if not NAMES.fullmatch(entry.name) or PERIODIC.search(entry.name):
-            return "its name has a character or a repetition that file names in a workflow must not have; rename it"
-        if not entry.image.is_file():
-            return f"has no image {entry.image.name}"
-        if not entry.info.is_file():
-            return "has no info.xml, hence no lattice"
-        return None if self.planned(entry.name).measurable else "info.xml has no VerifiedLattice"
 
     @cached_property
     def refused(self):
         """Reasons by name of the images that are bound to fail: bad XML, files that cannot be read or written."""
-        entries = [entry for entry in self.directories if entry.name not in self.skipped]
-        reasons = {entry.name: self._reason_to_refuse(entry) for entry in entries}
+        names = [entry.name for entry in self.directories if entry.name not in self.skipped]
+        reasons = {name: self._reason_to_refuse(name) for name in names}
         return {name: reason for name, reason in reasons.items() if reason}
 
-    def _reason_to_refuse(self, entry):
-        reading = self.planned(entry.name)
+    @cache  # noqa: B019 - a project lives as long as the process
+    def _reason_to_skip(self, name):
+        """Why an image is left out, or None. What is broken or cannot be read is no reason: that is a failure."""
+        entry = self.entry(name)
+        try:
+            if (entry.directory / "ignore").exists():
+                return "has a file `ignore`"
+            if not NAMES.fullmatch(name) or PERIODIC.search(name):
+                return "its name has a character or a repetition that file names in a workflow must not have; rename it"
+            if not entry.image.is_file():
+                return f"has no image {entry.image.name}"
+            if not entry.info.is_file():
+                return "has no info.xml, hence no lattice"
+        except OSError:
+            return None
+        return None if self.planned(name).measurable else "info.xml has no VerifiedLattice"
+
+    @cache  # noqa: B019 - a project lives as long as the process
+    def _reason_to_refuse(self, name):
+        entry, reading = self.entry(name), self.planned(name)
         try:
             if reading.error:
                 return reading.error
-            if not self.up_to_date(entry.name, reading):
+            if not self.up_to_date(name, reading):
                 entry.check_access()
             if entry.replaced():
                 self._check_image(entry)
@@ -180,7 +186,7 @@ class Project:
 
     def image(self, name):
         """Path of an image that may be measured; InputError for one that is skipped or refused, forced or not."""
-        reason = self.skipped.get(name) or self.refused.get(name)
+        reason = self._reason_to_skip(name) or self._reason_to_refuse(name)
         if reason:
             raise InputError(name, "is not measured", reason)
         return str(self.entry(name).image)
@@ -213,11 +219,3 @@ class Project:
     def left_out(self):
         """Lines for the start of a run: which images are not measured, and why."""
         return [f"skipped: {name}: {reason}" for name, reason in self.skipped.items()]
-
-
-def _readable(question, entry):
-    """The answer to a question about a directory; None where the directory cannot be read: that is a failure."""
-    try:
-        return question(entry)
-    except OSError:
-        return None
