@@ -26,5 +26,4 @@ rule all:
 
 
 onstart:
-    if WHOLE:
-        checked(lock.take)
+    checked(lock.take if WHOLE else lock.share)

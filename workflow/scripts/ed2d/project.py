@@ -3,7 +3,8 @@
 import os
 import re
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
+from inspect import signature
 from pathlib import Path
 
 from .dependencies import digest, file_values, lines, names
@@ -201,10 +202,14 @@ class Project:
 
         A changed value reruns the image, and Snakemake's reason shows this one value before and now.
         """
-        return {re.sub("[/ ]", "_", name): partial(self._line, step, n) for n, name in enumerate(names(step))}
+        return {re.sub("[/ ]", "_", name): self._line(step, number) for number, name in enumerate(names(step))}
 
-    def _line(self, step, number, wildcards):
-        return self._lines(step, wildcards.image)[number]
+    def _line(self, step, number):
+        def line(wildcards):
+            return self._lines(step, wildcards.image)[number]
+
+        line.__signature__ = signature(line)  # Snakemake asks for it three times for each of them and each image
+        return line
 
     @cache  # noqa: B019 - a project lives as long as the process
     def _lines(self, step, name):

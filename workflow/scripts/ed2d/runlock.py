@@ -10,59 +10,74 @@ from pathlib import Path
 
 from .errors import InputError
 
-FILE = ".ed2d.lock"
+RUN, PARTS = ".ed2d.lock", ".ed2d.parts.lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of file systems without
 
 
 class RunLock:
-    """The lock of a project directory; it ends with the process, whatever ends that."""
+    """The lock of a project directory, for a run or for the parts of one; it ends with the process, whatever ends that.
+
+    A run has it alone. Its parts, jobs of a cluster, share one of their own: they may outlive the run.
+    """
 
     def __init__(self, directory):
-        self.path, self._file, self.refused = Path(directory, FILE), None, False
+        self.directory, self.refused, self._files = Path(directory), False, []
 
     def take(self):
-        """InputError when another run has the lock, or the project cannot be written to."""
-        try:
-            self.refused = True
-            while self._file is None:
-                self._file = self._attempt()
-            self.refused = False
-        except BlockingIOError:
-            holder = self.path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
-            problem = f"is being measured by another run ({holder})"
-            raise InputError(self.path.parent, problem, "wait for its end or stop it, then run again") from None
-        except OSError as error:
-            problem = f"cannot be written to ({error.strerror})"
-            raise InputError(self.path.parent, problem, "make it writable, or measure a copy of it") from error
+        """For a run; InputError when another has the lock, or left parts, or when the project cannot be written to."""
+        self.refused = True
+        self._take(RUN, fcntl.LOCK_EX, "is being measured by another run")
+        self._take(PARTS, fcntl.LOCK_EX, "is still being measured by jobs of an earlier run")
+        self._files.pop().close()
+        self.refused = False
+
+    def share(self):
+        """For a part of a run."""
+        self._take(PARTS, fcntl.LOCK_SH, "is being measured by another run")
 
     def give_back(self):
-        """Ends the lock, if it was taken."""
-        if self._file:
+        """Ends the lock of a run, if it was taken."""
+        for file in self._files:
             with suppress(OSError):
-                self.path.unlink()
-            self._file.close()
-            self._file = None
-
-    def _attempt(self):
-        """The open lock file with its holder in it; None when it was removed by its former holder meanwhile."""
-        file = open(self.path, "a", encoding="utf-8")
-        try:
-            _lock(file)
-            if self.path.exists() and os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}\n")
-                file.flush()
-                return file
-        except OSError:
+                Path(file.name).unlink()
             file.close()
-            raise
-        file.close()
-        return None
+        self._files.clear()
+
+    def _take(self, name, kind, problem):
+        path, file = self.directory / name, None
+        try:
+            while file is None:
+                file = _attempt(path, kind)
+        except BlockingIOError:
+            holder = path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+            cure = "wait for the end or stop it, then run again"
+            raise InputError(self.directory, f"{problem} ({holder})", cure) from None
+        except OSError as error:
+            problem = f"cannot be written to ({error.strerror})"
+            raise InputError(self.directory, problem, "make it writable, or measure a copy of it") from error
+        self._files.append(file)
 
 
-def _lock(file):
+def _attempt(path, kind):
+    """The open and locked file with its holder in it; None when it was removed by its former holder meanwhile."""
+    file = open(path, "a", encoding="utf-8")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file, kind)
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}\n")
+            file.flush()
+            return file
+    except OSError:
+        file.close()
+        raise
+    file.close()
+    return None
+
+
+def _lock(file, kind):
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
