@@ -21,29 +21,28 @@ class RunLock:
     """
 
     def __init__(self, directory):
-        self.directory, self.refused, self._files = Path(directory), False, []
+        self.directory, self.refused, self._file = Path(directory), False, None
 
     def take(self):
         """For a run; InputError when another has the lock, or left parts, or when the project cannot be written to."""
         self.refused = True
-        self._take(RUN, fcntl.LOCK_EX, "is being measured by another run")
-        self._take(PARTS, fcntl.LOCK_EX, "is still being measured by jobs of an earlier run")
-        self._files.pop().close()
-        self.refused = False
+        run = self._taken(RUN, fcntl.LOCK_EX, "is being measured by another run")
+        _remove(self._taken(PARTS, fcntl.LOCK_EX, "is still being measured by jobs of an earlier run"))
+        self.refused, self._file = False, run
 
     def share(self):
         """For a part of a run."""
-        self._take(PARTS, fcntl.LOCK_SH, "is being measured by another run")
+        self._file = self._taken(PARTS, fcntl.LOCK_SH, "is being measured by another run")
 
     def give_back(self):
         """Ends the lock of a run, if it was taken."""
-        for file in self._files:
-            with suppress(OSError):
-                Path(file.name).unlink()
-            file.close()
-        self._files.clear()
+        if self._file:
+            with suppress(InputError):
+                _remove(self._taken(PARTS, fcntl.LOCK_EX, "is still being measured"))
+            _remove(self._file)
+            self._file = None
 
-    def _take(self, name, kind, problem):
+    def _taken(self, name, kind, problem):
         path, file = self.directory / name, None
         try:
             while file is None:
@@ -55,7 +54,7 @@ class RunLock:
         except OSError as error:
             problem = f"cannot be written to ({error.strerror})"
             raise InputError(self.directory, problem, "make it writable, or measure a copy of it") from error
-        self._files.append(file)
+        return file
 
 
 def _attempt(path, kind):
@@ -73,6 +72,13 @@ def _attempt(path, kind):
         raise
     file.close()
     return None
+
+
+def _remove(file):
+    """Ends a lock with its file."""
+    with suppress(OSError):
+        os.unlink(file.name)
+    file.close()
 
 
 def _lock(file, kind):
