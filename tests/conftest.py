@@ -10,6 +10,7 @@ import pytest  # noqa: E402
 from ed2d.emdatainfo import Document  # noqa: E402
 from emdatafiles import write  # noqa: E402
 from runs import IMAGES, copy, make_project, snakemake  # noqa: E402
+from slurm import running_slurm  # noqa: E402, F401  (the fixture slurm)
 
 
 @pytest.fixture(scope="session")
