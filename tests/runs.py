@@ -130,6 +130,12 @@ def set_parameter(info, group, **items):
     edit(info, "<EMDataInfo>\n", f"<EMDataInfo><DiffProcessing><{group}>{inside}</{group}></DiffProcessing>\n")
 
 
+def set_origin(info, x):
+    """Writes another x of the Offset into the VerifiedLattice of an info.xml."""
+    old = re.search(rb'<VerifiedLattice>\s*<Offset>\s*<x value="[^"]*"', info.read_bytes())[0].decode()
+    edit(info, old, f'<VerifiedLattice><Offset><x value="{x}"')
+
+
 def names(directory, *patterns):
     """File names of an image directory from patterns such as RESULTS."""
     return {pattern.format(directory.name) for pattern in patterns}

@@ -22,6 +22,7 @@ from runs import (
     info_of,
     make_project,
     names,
+    set_origin,
     set_parameter,
     snakemake,
     without_results,
@@ -42,7 +43,7 @@ def test_first_run_makes_the_results_and_nothing_else(first_run):
         document = Document.read(image / "info.xml")
         assert document.group("DiffProcessingResults/DiffExtract/RefinedLattice") is not None
         assert document.group("DiffProcessingResults/DiffIntegrate") is not None
-    assert set(os.listdir(directory / "project")) == {"project.xml", *IMAGES}
+    assert set(os.listdir(directory / "project")) == {"project.xml", "summary.tsv", *IMAGES}
     assert set(os.listdir(directory)) == {"project", ".snakemake"}
     assert not list((directory / "project").rglob(".*"))
 
@@ -156,14 +157,11 @@ def test_the_picture_of_the_residuals_comes_when_asked_for(work):
 
 def test_an_edited_lattice_reruns_its_image(work):
     """A new VerifiedLattice reruns the image, the reason shows the vector, and the refinement starts from it."""
-    edit(info_of(work, THIRD), str(Document.read(info_of(work, THIRD)).item(ORIGIN_X, "float")), "146.0")
+    set_origin(info_of(work, THIRD), 146.0)
     run = snakemake(work)
     assert run.status == 0 and run.measured() == [THIRD]
     assert re.search(r"before: 'origin = \(.*now: 'origin = \(146\.0, ", run.reason("extract", THIRD))
     assert "starts from the VerifiedLattice" in (work / "project" / THIRD / f"{THIRD}_ext.log").read_text()
-
-
-ORIGIN_X = "DiffProcessingResults/VerifiedLattice/Offset/x"
 
 
 def test_comments_blanks_and_times_rerun_nothing(work):
@@ -194,7 +192,7 @@ def test_a_changed_image_is_measured_again(work):
     tifffile.imwrite(path, tifffile.imread(path) + np.uint16(8))
     run = snakemake(work)
     assert run.status == 0 and run.jobs() == [("all", ""), ("extract", FIRST), ("integrate", FIRST)]
-    assert "Updated input files" in run.reason("extract", FIRST)
+    assert re.search(r"before: 'image = .* now: 'image = ", run.reason("extract", FIRST))
 
 
 def test_a_missing_result_is_made_again(work):
@@ -363,11 +361,21 @@ def test_equal_input_gives_equal_bytes(first_run, tmp_path, cores):
     assert contents(project) == contents(first_run[0] / "project")
 
 
-def test_a_forced_extraction_finds_the_same_lattice(first_run, work):
-    """It starts from the RefinedLattice and moves no predicted position by more than 0.01 px."""
+def test_a_forced_run_gives_equal_bytes(first_run, work):
+    """With the same values an extraction starts where it started, and all files are those of the first run."""
     run = snakemake(work, "--forceall")
     assert run.status == 0 and run.measured() == list(IMAGES)
     for name in IMAGES:
         log = (work / "project" / name / f"{name}_ext.log").read_text()
-        assert "starts from the RefinedLattice" in log
+        assert "starts from the StartLattice of an earlier run with the same values" in log
+    assert contents(work / "project") == contents(first_run[0] / "project")
+
+
+def test_an_extraction_with_another_value_goes_on_from_the_refined_lattice(first_run, work):
+    """The value has no influence here, and no predicted position moves by more than 0.01 px."""
+    edit(work / "project/project.xml", '<Saturation value="60000.0"', '<Saturation value="59000.0"')
+    assert snakemake(work).measured() == list(IMAGES)
+    for name in IMAGES:
+        log = (work / "project" / name / f"{name}_ext.log").read_text()
+        assert "starts from the RefinedLattice of an earlier run" in log
         assert_same_points(first_run[0] / "project" / name, work / "project" / name)
