@@ -35,7 +35,10 @@ class RunLock:
         self._file = self._taken(PARTS, fcntl.LOCK_SH, "is being measured by another run")
 
     def give_back(self):
-        """Ends the lock of a run, if it was taken."""
+        """Ends the lock of a run, if it was taken; else removes the files that killed runs have left."""
+        if not self._file and any((self.directory / name).exists() for name in (RUN, PARTS)):
+            with suppress(InputError):
+                self.take()
         if self._file:
             with suppress(InputError):
                 _remove(self._taken(PARTS, fcntl.LOCK_EX, "is still being measured"))
