@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow/scripts"))
 from ed2d.batches import plan_batches
 from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
+from ed2d.job import RUN
 from ed2d.project import RESIDUALS, RESULTS, Project, one_spelling
 from ed2d.runlock import RunLock
 from ed2d.summary import finish
@@ -52,6 +53,7 @@ os.environ.update(
         "ED2D_PYTHON": "python" if PACKED else sys.executable,
         "ED2D_SNAKEFILE": str(ROOT / "Snakefile"),
         "ED2D_SCRIPTS": str(ROOT / "workflow/scripts"),
+        RUN: str(os.getpid()),
         f"ED2D_CONFIG_{DIGEST}": json.dumps(config),
     }
 )

@@ -19,6 +19,7 @@ from .errors import InputError
 ERROR = "ERROR: "  # begins the last line of the log of a job that has failed
 SECONDS = "seconds = "  # and of one that is done
 PLANNED = "planned:"  # ends the arguments; after it stands what the run was planned with
+RUN = "ED2D_RUN"  # the variable with the process number of the Snakemake that a job belongs to
 
 _parent = None
 
@@ -29,7 +30,8 @@ def main(step):
     An empty value stands for None; that of `config` is JSON.
     """
     global _parent
-    _parent = os.getppid()
+    _parent = int(os.environ.get(RUN, os.getppid()))
+    check_wanted()
     end = sys.argv.index(PLANNED)
     arguments = dict(argument.split("=", 1) for argument in sys.argv[1:end])
     arguments = {name: value or None for name, value in arguments.items()}
