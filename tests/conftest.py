@@ -13,11 +13,22 @@ from runs import IMAGES, copy, make_project, snakemake  # noqa: E402
 from slurm import running_slurm  # noqa: E402, F401  (the fixture slurm)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=8, help="how many runs test_killed_runs.py kills at random moments")
+
+
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory):
-    """A directory with a project that was processed once, and the run."""
-    directory = tmp_path_factory.mktemp("first")
+def fresh(tmp_path_factory):
+    """A directory with a project that is not processed."""
+    directory = tmp_path_factory.mktemp("fresh")
     make_project(directory / "project")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def first_run(fresh, tmp_path_factory):
+    """A copy of it that was processed once, and the run."""
+    directory = copy(fresh, tmp_path_factory.mktemp("first") / "first")
     return directory, snakemake(directory)
 
 

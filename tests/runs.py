@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +32,11 @@ TIMEOUT = 300  # s, for a run that takes a few
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run left: its exit status and all that the terminal showed."""
+    """What a finished run left: its exit status, all that the terminal showed, and how long it took."""
 
     status: int
     text: str
+    seconds: float
 
     def jobs(self):
         """The jobs that were started, (rule, image) sorted; the image of `all` and its like is ""."""
@@ -77,6 +79,7 @@ def command(directory, *arguments, project="project", config=(), cores=2, snakef
 
 def snakemake(directory, *arguments, cwd=None, **keywords):
     """Runs Snakemake as `command` has it, from the directory `cwd` if given; returns the Run."""
+    start = time.monotonic()
     done = subprocess.run(
         command(None if cwd else directory, *arguments, **keywords),
         cwd=cwd or directory,
@@ -86,7 +89,7 @@ def snakemake(directory, *arguments, cwd=None, **keywords):
         text=True,
         timeout=TIMEOUT,
     )
-    return Run(done.returncode, done.stdout)
+    return Run(done.returncode, done.stdout, time.monotonic() - start)
 
 
 def make_project(directory, images=IMAGES, *, mask="ABC[0-9]{7}"):

@@ -1,0 +1,123 @@
+"""Runs that something happens to: started in the background, killed, run again, compared with undisturbed ones."""
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+import runs
+from runs import RESULTS, Run, contents, names, without_results
+
+SCRIPTS = ("extract.py", "integrate.py")
+
+
+@dataclass(frozen=True)
+class Background:
+    """A run that goes on while the test does something; `said` is the file with its output."""
+
+    process: subprocess.Popen
+    said: Path
+    start: float
+
+    def wait_for(self, found):
+        """Waits until `found()` is true, and returns its answer; AssertionError when the run ends before."""
+        while not (answer := found()):
+            assert self.process.poll() is None, f"the run ended too early\n{self.said.read_text()}"
+            time.sleep(0.002)
+        return answer
+
+    def go_on(self, seconds):
+        """Waits so long, or until the run ends."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pass
+
+    def jobs(self, *scripts):
+        """The processes that run one of the scripts, each the program itself, not a shell before it."""
+        return [child for child in _children(self.process.pid) if _runs(child, scripts or SCRIPTS)]
+
+    def end(self):
+        """The Run, when Snakemake has ended; jobs that it left behind may go on."""
+        self.process.wait(runs.TIMEOUT)
+        return Run(self.process.returncode, self.said.read_text(), time.monotonic() - self.start)
+
+    def wait_for_orphans(self):
+        """Waits until no process of the run is left."""
+        while psutil.pid_exists(self.process.pid) or any(_group(self.process.pid)):
+            time.sleep(0.01)
+
+
+def started(directory, *arguments, cwd=None, said="said.txt", **keywords):
+    """A run as `runs.snakemake` has it, in the background, the leader of its process group.
+
+    SIGINT has its usual effect, also where the tests themselves are run in the background.
+    """
+    path = (cwd or directory) / said
+    with open(path, "w") as file:
+        process = subprocess.Popen(
+            runs.command(None if cwd else directory, *arguments, **keywords),
+            cwd=cwd or directory,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    return Background(process, path, time.monotonic())
+
+
+def assert_same_results(project, reference):
+    """Asserts that two projects have the same files, byte for byte but for logs and summary, and no leftovers."""
+    found, wanted = contents(project), contents(reference)
+    assert found.keys() == wanted.keys()
+    assert [path for path in found if found[path] != wanted[path]] == []
+    assert_no_leftovers(project)
+
+
+def assert_no_leftovers(project):
+    """Asserts that a project has no hidden file: nothing half written, no lock."""
+    assert list(project.rglob(".*")) == []
+
+
+def assert_all_results(project, images):
+    """Asserts that the result files of the images are there."""
+    for name in images:
+        assert names(project / name, *RESULTS) <= set(os.listdir(project / name))
+
+
+def written_by_users(project):
+    """Bytes of all that users wrote below a project: all but results, logs and summary, info.xml without results."""
+    made = {pattern.removeprefix("{0}") for pattern in (*runs.RESULTS, "tmp_integrate3.tif")}
+    files = {path: data for path, data in contents(project).items() if not path.endswith(tuple(made))}
+    infos = {path: without_results(project / path) for path in files if path.endswith("info.xml")}
+    return files | infos
+
+
+def _children(pid):
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _runs(process, scripts):
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return len(words) > 1 and "python" in words[0] and words[1].endswith(tuple(f"/{script}" for script in scripts))
+
+
+def _group(group):
+    """The living processes of a process group."""
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+        except (OSError, psutil.Error):
+            pass
