@@ -9,12 +9,12 @@ from pathlib import Path
 
 from .dependencies import digest, file_values, lines, names
 from .emdatainfo import Document
-from .errors import InputError
+from .errors import InputError, printable
 from .image import read_image
 from .parameters import effective_parameters
 from .readings import Readings
 
-NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}*?\"'$`]+")  # what Snakemake and a shell carry unchanged
+NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}<>*?\"'$`]+")  # what Snakemake and a shell carry unchanged
 PERIODIC = re.compile(r"(.+?)\1{18}$")  # Snakemake takes such an end for a runaway wildcard
 STEPS = ("extract", "integrate")
 RESULTS = ("_ext.mtz", "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif")
@@ -223,4 +223,4 @@ class Project:
 
     def left_out(self):
         """Lines for the start of a run: which images are not measured, and why."""
-        return [f"skipped: {name}: {reason}" for name, reason in self.skipped.items()]
+        return [printable(f"skipped: {name}: {reason}") for name, reason in self.skipped.items()]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import median
 
 from .atomic import replacing
-from .errors import InputError
+from .errors import InputError, printable
 from .job import ERROR, SECONDS
 from .project import STEPS
 
@@ -102,10 +102,10 @@ def _write(path, rows):
 
 
 def _text(value):
-    """A cell on one line: numbers with six digits, tabs and line ends of texts as blanks."""
+    """A cell on one line: numbers with six digits; what is not printable in texts, also tabs, is escaped."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " ".join(str(value).split()) if value is not None else ""
+    return printable(str(value)) if value is not None else ""
 
 
 def _table(rows):
@@ -124,7 +124,7 @@ def _reasons(rows):
     """What the images need that are not measured."""
     for status in STATUSES[1:]:
         those = [row for row in rows if row.status == status]
-        yield from (f"  {status + ':':8} {row.image}: {row.reason}" for row in those[:SHOWN])
+        yield from (printable(f"  {status + ':':8} {row.image}: {row.reason}") for row in those[:SHOWN])
         if len(those) > SHOWN:
             yield f"  {status + ':':8} and {len(those) - SHOWN} more"
 
