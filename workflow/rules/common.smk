@@ -20,7 +20,7 @@ from ed2d.errors import InputError
 from ed2d.job import RUN
 from ed2d.project import RESIDUALS, RESULTS, Project, one_spelling
 from ed2d.runlock import RunLock
-from ed2d.summary import finish
+from ed2d.summary import summarise
 
 defaults = load_configfile(ROOT / "config/config.yaml")
 update_config(defaults, config)
@@ -39,7 +39,7 @@ SIMULATED = config["project"] == EXAMPLE and (
     not Path(EXAMPLE).exists() or Path(EXAMPLE, "README.txt").exists()
 )
 
-DIGEST = md5(PROJECT.encode()).hexdigest()
+DIGEST = md5(os.fsencode(PROJECT)).hexdigest()
 MEMORY = f".snakemake/ed2d/{DIGEST}"
 BATCHES = f"{MEMORY}/batches"
 ALONE = "--executor local --nolock --quiet host rules"
@@ -71,19 +71,27 @@ def checked(question):
 
 
 @atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself
-def summarise(directory=os.getcwd()):
-    """The last word of a run, whatever its end."""
+def finish(directory=os.getcwd()):
+    """The last word of a run, whatever its end; status 1 where all was asked for and an image is not measured."""
     executed = workflow.executor_plugin and not workflow.dryrun
     if not WHOLE or not executed or lock.refused:
         return
     os.chdir(directory)
+    complete = False
     try:
-        for line in finish(project):
-            print(line, file=sys.stderr)
-        project.readings.remember()
+        summary = summarise(project)
+        print(*summary.lines, sep="\n", file=sys.stderr, flush=True)
+        complete = summary.complete
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr, flush=True)
     lock.give_back()
+    everything = workflow.dag_settings.targets <= {"all", "integrate_all"}
+    if (
+        everything
+        and not complete
+        and Path(workflow.main_snakefile).samefile(ROOT / "Snakefile")
+    ):
+        os._exit(1)
 
 
 if WHOLE and not SIMULATED:
@@ -96,8 +104,9 @@ def command(script, *arguments):
 
     `exec` makes it a child of Snakemake itself, whose end it notices.
     """
-    given = ["log={log:q}", f'config="$ED2D_CONFIG_{DIGEST}"', *arguments]
-    return f'exec "$ED2D_PYTHON" "$ED2D_SCRIPTS/{script}" {" ".join(given)} planned: {{params:q}}'
+    return " ".join(
+        ['exec "$ED2D_PYTHON"', f'"$ED2D_SCRIPTS/{script}" log={{log:q}}', *arguments]
+    )
 
 
 STILL = (
@@ -106,6 +115,8 @@ STILL = (
     "mask={input.mask:q}",
     "info={input.info:q}",
     "project={input.project:q}",
+    f'config="$ED2D_CONFIG_{DIGEST}"',
+    "planned={params.planned}",
 )
 
 

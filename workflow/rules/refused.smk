@@ -13,4 +13,4 @@ rule refused:
     params:
         reason=lambda wildcards: project.refused[wildcards.image],
     shell:
-        "printf '%s\\n' {params.reason:q} | tee {log:q} >&2; exit 1"
+        "printf '%s\\n' {params.reason:q} > {log:q}; exit 1"

@@ -40,9 +40,9 @@ def lines(step, values):
     return [f"{name} = {values.get(name, 'none')}" for name in names(step)]
 
 
-def digest(step, written):
-    """Sixteen hexadecimal digits that change with any of the `written_values` that a step depends on."""
-    return hashlib.sha256("\n".join(lines(step, written)).encode()).hexdigest()[:16]
+def digest(step, values):
+    """Sixteen hexadecimal digits that change with any of the values of a step."""
+    return hashlib.sha256("\n".join(lines(step, values)).encode()).hexdigest()[:16]
 
 
 def _stamp(path):

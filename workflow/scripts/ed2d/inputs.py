@@ -45,7 +45,12 @@ class Inputs:
         """InputError when what the results depend on was changed since it was read; ask before they are written."""
         check_wanted()
         _, written, files = _values(**self.sources)
-        _compare(self.info.path, lines(self.step, self.written | self.files), lines(self.step, written | files))
+        before, now = (lines(self.step, values) for values in (self.written | self.files, written | files))
+        for old, new in zip(before, now, strict=True):
+            if old != new:
+                (name, _, was), (_, _, value) = old.partition(" = "), new.partition(" = ")
+                problem = f"{name} was changed during the run, from {shown(was)} to {shown(value)}"
+                raise InputError(self.info.path, problem, "run again")
 
     def check_boxes(self, lattice):
         """InputError when boxes cannot be measured: larger than the image, or a neighbour inside the inner square."""
@@ -84,13 +89,14 @@ class Inputs:
 def read_inputs(step, *, name, image, mask, info, project, config, planned=None):
     """Inputs of a step from the paths of an image, its mask (or None), info.xml and project.xml, and the configuration.
 
-    step: "extract" or "integrate". planned: the `dependencies.lines` that the run was planned with, or None.
+    step: "extract" or "integrate". planned: the digest of the values that the run was planned with, or None.
     InputError for whatever cannot be read, and for values that are no longer those planned.
     """
     sources = {"info": info, "project": project, "config": config, "image": image, "mask": mask}
     documents, written, files = _values(**sources)
-    if planned is not None:
-        _compare(info, planned, lines(step, written | files))
+    if planned not in (None, digest(step, written | files)):
+        problem = "a value there, in project.xml or the configuration, or image or mask were changed during the run"
+        raise InputError(info, problem, "run again")
     for document in documents:
         for item in unknown_items(document):
             log.warning("%s: %s is no parameter of ed2d and has no effect; see config/README.md", document.path, item)
@@ -111,12 +117,3 @@ def _values(*, info, project, config, image, mask):
     """The Documents of info.xml and project.xml, and what results depend on: written values, and those of files."""
     documents = Document.read(info), Document.read(project)
     return documents, written_values(*documents, config), file_values(image, mask)
-
-
-def _compare(info, before, now):
-    """InputError that names the first value that differs."""
-    for old, new in zip(before, now, strict=True):
-        if old != new:
-            (name, _, was), (_, _, value) = old.partition(" = "), new.partition(" = ")
-            problem = f"{name} was changed during the run, from {shown(was)} to {shown(value)}"
-            raise InputError(info, problem, "run again")

@@ -17,26 +17,21 @@ from .atomic import clear_leftovers
 from .errors import InputError
 
 ERROR = "ERROR: "  # begins the last line of the log of a job that has failed
-SECONDS = "seconds = "  # and of one that is done
-PLANNED = "planned:"  # ends the arguments; after it stands what the run was planned with
+SECONDS = "CPU seconds = "  # and of one that is done
 RUN = "ED2D_RUN"  # the variable with the process number of the Snakemake that a job belongs to
 
 _parent = None
 
 
 def main(step):
-    """Run `step` with the arguments of the command line, `name=value`, then what the run was planned with.
-
-    An empty value stands for None; that of `config` is JSON.
-    """
+    """Run `step` with the arguments of the command line, `name=value`; no value is None, that of `config` JSON."""
     global _parent
     _parent = int(os.environ.get(RUN, os.getppid()))
     check_wanted()
-    end = sys.argv.index(PLANNED)
-    arguments = dict(argument.split("=", 1) for argument in sys.argv[1:end])
-    arguments = {name: value or None for name, value in arguments.items()}
-    arguments["config"] = json.loads(arguments["config"])
-    run(step, **arguments, planned=sys.argv[end + 1 :])
+    arguments = {name: value or None for name, _, value in (given.partition("=") for given in sys.argv[1:])}
+    if "config" in arguments:
+        arguments["config"] = json.loads(arguments["config"])
+    run(step, **arguments)
 
 
 def check_wanted():
@@ -47,7 +42,6 @@ def check_wanted():
 
 def run(step, *, log, **arguments):
     """Run `step(**arguments)`; exit status 1 with one line on stderr when it fails, the traceback in the file `log`."""
-    start = time.perf_counter()
     try:
         _open_log(log)
         clear_leftovers(Path(log).parent)
@@ -68,7 +62,7 @@ def run(step, *, log, **arguments):
         logger.error("%s: %s: %s; please report this with the log file %s", arguments["name"], *_told(error), log)
         sys.exit(1)
     logger.info("%s", summary)
-    logger.info("%s%.2f", SECONDS, time.perf_counter() - start)
+    logger.info("%s%.2f", SECONDS, time.process_time())
     sys.stderr.write(f"{summary}\n")
 
 

@@ -60,11 +60,13 @@ class ImageDirectory:
             if path.exists() and not os.access(path, os.W_OK):
                 raise InputError(path, "is write-protected", "make it writable or remove it")
 
-    def replaced(self):
-        """Whether image or mask are newer than the extraction."""
-        (extracted,) = self.results("_ext.mtz")
-        sources = [path for path in (self.image, self.mask) if path]
-        return extracted.exists() and any(path.stat().st_mtime > extracted.stat().st_mtime for path in sources)
+    def newer_than(self, result):
+        """Whether image or mask are newer than a file."""
+        return any(path.stat().st_mtime > result.stat().st_mtime for path in (self.image, self.mask) if path)
+
+    def file_values(self):
+        """What tells image and mask from others."""
+        return file_values(self.image, self.mask)
 
 
 def one_spelling(directory):
@@ -158,13 +160,26 @@ class Project:
                 return reading.error
             if not self.up_to_date(name, reading):
                 entry.check_access()
-            if entry.replaced():
+            if self._replaced(entry):
                 self._check_image(entry)
         except InputError as error:
             return str(error)
         except OSError as error:
             return f"{entry.directory}: cannot be read ({error.strerror}); restore the permission to read it"
         return None
+
+    def _replaced(self, entry):
+        """Whether image or mask are others than those that the results are of, or may be."""
+        (extracted,) = entry.results("_ext.mtz")
+        if not extracted.exists():
+            return False
+        known = self.readings.files.get(entry.name)
+        return entry.newer_than(extracted) if known is None else known != entry.file_values()
+
+    def remember(self, measured):
+        """Keeps for the next run what was read; image and mask of those `measured` are what their results are of."""
+        self.readings.files |= {name: self.entry(name).file_values() for name in measured}
+        self.readings.remember()
 
     def _check_image(self, entry):
         """InputError when an image cannot be measured.
@@ -202,20 +217,21 @@ class Project:
 
         A changed value reruns the image, and Snakemake's reason shows this one value before and now.
         """
-        return {re.sub("[/ ]", "_", name): self._line(step, number) for number, name in enumerate(names(step))}
+        texts = {re.sub("[/ ]", "_", name): self._text(step, number) for number, name in enumerate(names(step))}
+        return texts | {"planned": self._text(step, -1)}
 
-    def _line(self, step, number):
-        def line(wildcards):
-            return self._lines(step, wildcards.image)[number]
+    def _text(self, step, number):
+        def text(wildcards):
+            return self._texts(step, wildcards.image)[number]
 
-        line.__signature__ = signature(line)  # Snakemake asks for it three times for each of them and each image
-        return line
+        text.__signature__ = signature(text)  # Snakemake asks for it three times for each of them and each image
+        return text
 
     @cache  # noqa: B019 - a project lives as long as the process
-    def _lines(self, step, name):
-        """What the results of an image depend on, as text."""
-        entry = self.entry(name)
-        return lines(step, self.planned(name).written | file_values(entry.image, entry.mask))
+    def _texts(self, step, name):
+        """What the results of an image depend on, and at the end a digest of it, with which a job compares."""
+        values = self.planned(name).written | self.entry(name).file_values()
+        return [*lines(step, values), digest(step, values)]
 
     def results(self, name, *suffixes):
         """Paths of files of an image, as `ImageDirectory.results` gives them."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import __version__
-from .atomic import replacing
+from .atomic import clear_leftovers, replacing
 from .dependencies import written_values
 from .emdatainfo import EXTRACTED, INTEGRATED, Document
 from .errors import InputError
@@ -47,12 +47,16 @@ class Readings:
     """Reads info.xml files; content that is in the JSON file `memory` of an earlier run is not parsed again."""
 
     def __init__(self, memory, project, config):
-        """project: the Document of project.xml; config: nested dict."""
+        """project: the Document of project.xml; config: nested dict.
+
+        `files` is for the `file_values` of measured images, by name.
+        """
         self.memory, self.project, self.config = Path(memory), project, config
         shared = (__version__, config, hashlib.sha256(read_bytes(project.path)[0]).hexdigest())
         self._shared = json.dumps(shared, sort_keys=True).encode()
-        self._known = _remembered(self.memory)
+        self._known, self._files = _remembered(self.memory)
         self._seen = {}
+        self.files = dict(self._files)
 
     def read(self, path):
         """The Reading of a file as it is now."""
@@ -70,13 +74,14 @@ class Readings:
 
     def remember(self):
         """Writes what was read for the next run, if there is anything new; without it that one only takes longer."""
-        if self._seen == self._known:
+        if (self._seen, self.files) == (self._known, self._files):
             return
         with suppress(OSError, InputError):
             self.memory.parent.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(self.memory.parent)
             with replacing(self.memory) as temporary:
-                plain = {path: (content, asdict(reading)) for path, (content, reading) in self._seen.items()}
-                temporary.write_text(json.dumps(plain), encoding="utf-8")
+                readings = {path: (content, asdict(reading)) for path, (content, reading) in self._seen.items()}
+                temporary.write_text(json.dumps({"readings": readings, "files": self.files}), encoding="utf-8")
 
     def _parsed(self, data, path):
         try:
@@ -98,9 +103,10 @@ def _item(document, path, kind):
 
 
 def _remembered(memory):
-    """What an earlier run has left, by path; nothing where that is missing or no longer readable."""
+    """Readings by path and file values by name of an earlier run; nothing where they cannot be read."""
     try:
         known = json.loads(memory.read_bytes())
-        return {path: (content, Reading(**reading)) for path, (content, reading) in known.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        readings = {path: (content, Reading(**reading)) for path, (content, reading) in known["readings"].items()}
+        return readings, dict(known["files"])
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return {}, {}

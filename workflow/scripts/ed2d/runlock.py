@@ -51,13 +51,21 @@ class RunLock:
             while file is None:
                 file = _attempt(path, kind)
         except BlockingIOError:
-            holder = path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+            holder = _holder(path)
             cure = "wait for the end or stop it, then run again"
             raise InputError(self.directory, f"{problem} ({holder})", cure) from None
         except OSError as error:
             problem = f"cannot be written to ({error.strerror})"
             raise InputError(self.directory, problem, "make it writable, or measure a copy of it") from error
         return file
+
+
+def _holder(path):
+    """Who has a lock, in words."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or "unknown"
+    except OSError:
+        return "that ends now"
 
 
 def _attempt(path, kind):

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from statistics import median
 
-from .atomic import replacing
+from .atomic import clear_leftovers, replacing
 from .errors import InputError, printable
 from .job import ERROR, SECONDS
 from .project import STEPS
@@ -20,7 +20,7 @@ class Row:
     """One image; numbers are None where nothing was measured.
 
     status: one of STATUSES; reason: why it is not measured, with the cure. Figures as in `readings.FIGURES`;
-    seconds: of both steps, without the start of the program.
+    seconds: processor time of both steps.
     """
 
     image: str
@@ -39,18 +39,28 @@ COLUMNS = tuple(field.name for field in fields(Row))
 MEDIANS = {name: max(len(name), 7) for name in COLUMNS[3:]}  # widths on the screen
 
 
-def finish(project):
-    """Writes the summary of a project where it is new; lines for the screen."""
+@dataclass(frozen=True)
+class Summary:
+    """Lines for the screen, and whether all images are measured that are not skipped."""
+
+    lines: list
+    complete: bool
+
+
+def summarise(project):
+    """Writes the summary of a project where it is new. InputError where there is no project."""
     rows = [_row(project, entry.name) for entry in project.directories]
-    measured = sum(row.status == "measured" for row in rows)
+    measured = [row.image for row in rows if row.status == "measured"]
     path = project.directory / FILE
-    yield from _table(rows)
-    yield f"{project.directory}: {measured} of {len(rows)} images are measured; see {path}"
-    yield from _reasons(rows)
+    said = f"{project.directory}: {len(measured)} of {len(rows)} images are measured; see {path}"
+    lines = [*_table(rows), said, *_reasons(rows)]
+    project.remember(measured)
+    clear_leftovers(project.directory)
     try:
         _write(path, rows)
     except InputError as error:
-        yield str(error)
+        lines.append(str(error))
+    return Summary(lines, len(measured) == sum(row.status != "skipped" for row in rows))
 
 
 def _row(project, name):
@@ -64,10 +74,7 @@ def _row(project, name):
             return Row(name, *_unfinished(step, logs[step]))
     reading = project.readings.read(project.entry(name).info)
     if not project.up_to_date(name, reading):
-        reason = (
-            reading.error or "its results were made with other values; run again, with --forcerun extract if need be"
-        )
-        return Row(name, "outdated", reason)
+        return Row(name, "outdated", reading.error or "its results were made with other values; run again with --forcerun extract")
     seconds = [_last(log, SECONDS) for log in logs.values()]
     return Row(name, "measured", **reading.figures, seconds=None if None in seconds else sum(map(float, seconds)))
 
