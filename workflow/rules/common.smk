@@ -1,6 +1,7 @@
 import atexit
 import json
 import os
+import shlex
 import sys
 from hashlib import md5
 from pathlib import Path
@@ -18,7 +19,8 @@ from ed2d.batches import plan_batches
 from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
 from ed2d.job import RUN
-from ed2d.project import RESIDUALS, RESULTS, Project, one_spelling
+from ed2d.imagedirectory import RESIDUALS, RESULTS
+from ed2d.project import Project, one_spelling
 from ed2d.runlock import RunLock
 from ed2d.summary import summarise
 
@@ -109,12 +111,11 @@ def command(script, *arguments):
     )
 
 
+# Image, mask and XML are no inputs for Snakemake: what results depend on of them is in `params`. Their times need not
+# fit to those of the results, which Snakemake would insist on.
 STILL = (
-    "name={wildcards.image:q}",
-    "image={input.image:q}",
-    "mask={input.mask:q}",
-    "info={input.info:q}",
-    "project={input.project:q}",
+    f"directory={shlex.quote(PROJECT)}/{{wildcards.image:q}}",
+    f"project={shlex.quote(PROJECT_XML)}",
     f'config="$ED2D_CONFIG_{DIGEST}"',
     "planned={params.planned}",
 )

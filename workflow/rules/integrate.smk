@@ -1,9 +1,6 @@
 rule integrate:
     input:
-        image=lambda wildcards: ancient(project.image(wildcards.image)),
-        mask=lambda wildcards: ancient(project.mask(wildcards.image)),
-        info=ancient(f"{FOLDER}/info.xml"),
-        project=ancient(PROJECT_XML),
+        lambda wildcards: project.check_measurable(wildcards.image),
         reflections=f"{IMAGE}_ext.mtz",
     output:
         reflections=f"{IMAGE}_int.mtz",

@@ -15,6 +15,7 @@ import numpy as np
 from . import __version__
 from .atomic import clear_leftovers
 from .errors import InputError
+from .imagedirectory import ImageDirectory
 
 ERROR = "ERROR: "  # begins the last line of the log of a job that has failed
 SECONDS = "CPU seconds = "  # and of one that is done
@@ -24,13 +25,18 @@ _parent = None
 
 
 def main(step):
-    """Run `step` with the arguments of the command line, `name=value`; no value is None, that of `config` JSON."""
+    """Run `step` with the arguments of the command line, `name=value`.
+
+    No value is None, that of `config` is JSON, that of `directory` an image directory with what is in it.
+    """
     global _parent
     _parent = int(os.environ.get(RUN, os.getppid()))
     check_wanted()
     arguments = {name: value or None for name, _, value in (given.partition("=") for given in sys.argv[1:])}
     if "config" in arguments:
         arguments["config"] = json.loads(arguments["config"])
+    if "directory" in arguments:
+        arguments |= ImageDirectory(Path(arguments.pop("directory"))).given()
     run(step, **arguments)
 
 

@@ -1,72 +1,21 @@
 """A project on disk: its image directories, which are skipped or refused and why, what their results depend on."""
 
-import os
 import re
-from dataclasses import dataclass
 from functools import cache, cached_property
 from inspect import signature
 from pathlib import Path
 
-from .dependencies import digest, file_values, lines, names
+from .dependencies import digest, lines, names
 from .emdatainfo import Document
 from .errors import InputError, printable
 from .image import read_image
+from .imagedirectory import RESULTS, ImageDirectory
 from .parameters import effective_parameters
 from .readings import Readings
 
 NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}<>*?\"'$`]+")  # what Snakemake and a shell carry unchanged
 PERIODIC = re.compile(r"(.+?)\1{18}$")  # Snakemake takes such an end for a runaway wildcard
 STEPS = ("extract", "integrate")
-RESULTS = ("_ext.mtz", "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif")
-RESIDUALS = ("tmp_integrate3.tif",)  # where they are asked for
-
-
-@dataclass(frozen=True)
-class ImageDirectory:
-    """One image directory; `name` is also the base name of its files."""
-
-    directory: Path
-
-    @property
-    def name(self):
-        return self.directory.name
-
-    @property
-    def image(self):
-        return self.directory / f"{self.name}.tif"
-
-    @property
-    def mask(self):
-        """The mask file, or None where there is none; a link to nowhere is one, and fails."""
-        path = self.directory / f"{self.name}_mask.tif"
-        return path if path.exists() or path.is_symlink() else None
-
-    @property
-    def info(self):
-        return self.directory / "info.xml"
-
-    def results(self, *suffixes):
-        """Paths of files of the image: NAME/NAME_ext.mtz for `_ext.mtz`, NAME/tmp.tif for `tmp.tif`."""
-        return [self.directory / (f"{self.name}{s}" if s.startswith("_") else s) for s in suffixes]
-
-    def check_access(self):
-        """InputError when the image cannot be read, or results cannot be written or replaced."""
-        if not os.access(self.directory, os.W_OK | os.X_OK):
-            raise InputError(self.directory, "cannot be written to", "make the directory writable")
-        for path in filter(None, (self.image, self.mask)):
-            if not os.access(path, os.R_OK):
-                raise InputError(path, "cannot be read", "restore the file, or the permission to read it")
-        for path in self.results(*RESULTS, *RESIDUALS):
-            if path.exists() and not os.access(path, os.W_OK):
-                raise InputError(path, "is write-protected", "make it writable or remove it")
-
-    def newer_than(self, result):
-        """Whether image or mask are newer than a file."""
-        return any(path.stat().st_mtime > result.stat().st_mtime for path in (self.image, self.mask) if path)
-
-    def file_values(self):
-        """What tells image and mask from others."""
-        return file_values(self.image, self.mask)
 
 
 def one_spelling(directory):
@@ -200,17 +149,12 @@ class Project:
         left_out = self.skipped | self.refused
         return [entry.name for entry in self.directories if entry.name not in left_out]
 
-    def image(self, name):
-        """Path of an image that may be measured; InputError for one that is skipped or refused, forced or not."""
+    def check_measurable(self, name):
+        """No files; InputError for an image that is skipped or refused, forced or not."""
         reason = self._reason_to_skip(name) or self._reason_to_refuse(name)
         if reason:
             raise InputError(name, "is not measured", reason)
-        return str(self.entry(name).image)
-
-    def mask(self, name):
-        """Path of the mask file of an image as a list, empty where there is none."""
-        mask = self.entry(name).mask
-        return [str(mask)] if mask else []
+        return []
 
     def dependencies(self, step):
         """Functions of Snakemake's wildcards, one for each thing that the results of a step depend on.

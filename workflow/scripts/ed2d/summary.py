@@ -74,7 +74,11 @@ def _row(project, name):
             return Row(name, *_unfinished(step, logs[step]))
     reading = project.readings.read(project.entry(name).info)
     if not project.up_to_date(name, reading):
-        return Row(name, "outdated", reading.error or "its results were made with other values; run again with --forcerun extract")
+        return Row(
+            name,
+            "outdated",
+            reading.error or "its results were made with other values; run again with --forcerun extract",
+        )
     seconds = [_last(log, SECONDS) for log in logs.values()]
     return Row(name, "measured", **reading.figures, seconds=None if None in seconds else sum(map(float, seconds)))
 
