@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InputError
+from .xmlbytes import shown
 
 SHAPES = ("Polygon", "Circle", "Extent", "Invert", "Composite")
 LARGEST = 1e9  # px; no detector reaches so far, and beyond it the arithmetic of edges would lose its pixels
+MOST_SHAPES = 1000  # of one Mask, nested ones too; more belong into a mask file
+BAND = 2**22  # pixels that are worked on together
+CROSSINGS = 2**20  # of edges and rows that are worked on together
 _NUMBER = {
     "int": re.compile(r"[+-]?[0-9]+"),
     "float": re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"),
@@ -59,7 +63,18 @@ def read_shapes(element, document):
     `document.path` is the file that errors name. An InputError tells the path of the element
     (for instance Mask/Polygon/Node/x), its value and what is accepted.
     """
+    shapes = sum(child.tag in SHAPES for child in element.iter())
+    if shapes > MOST_SHAPES:
+        problem = f"Mask holds {shapes} shapes, more than {MOST_SHAPES}"
+        raise InputError(document.path, problem, "use a mask file NAME_mask.tif")
     return _shapes(element, "Mask", document)
+
+
+def bands(shape):
+    """Slices of rows that cover an image of shape (rows, columns), about BAND pixels each."""
+    rows, columns = shape
+    height = max(1, BAND // max(columns, 1))
+    return [slice(top, min(top + height, rows)) for top in range(0, rows, height)]
 
 
 def rasterise(shapes, shape):
@@ -68,9 +83,14 @@ def rasterise(shapes, shape):
     Coordinates are used as they are, without rounding; points on the edge of a polygon may go either way.
     """
     inside = np.zeros(shape, bool)
-    for one in shapes:
-        _DRAW[type(one)](one, inside)
+    mark(shapes, inside)
     return inside
+
+
+def mark(shapes, pixels):
+    """Sets those of the bool array `pixels` (rows, columns) True that `rasterise` draws."""
+    for rows in bands(pixels.shape) if shapes else ():
+        pixels[rows][_drawn(shapes, rows.start, pixels[rows].shape)] = True
 
 
 # ---- reading
@@ -101,7 +121,7 @@ def _circle(element, path, document):
     center, radius = _members(element, ("Center", "Radius"), path, document)
     radius_value = _number(radius, f"{path}/Radius", document)
     if radius_value < 0:
-        raise InputError(document.path, f"{path}/Radius is negative ({radius.get('value')!r})", "give 0 or more pixels")
+        raise InputError(document.path, f"{path}/Radius is negative ({shown(radius.get('value'))})", "give 0 or more pixels")
     return Circle(_point(center, f"{path}/Center", document), radius_value)
 
 
@@ -144,12 +164,12 @@ def _number(element, path, document):
         raise InputError(document.path, f"{path} has no value", f'write <{element.tag} value="12.5" type="float"/>')
     pattern = _NUMBER.get("float" if kind == "string" else kind)
     if pattern is None:
-        raise InputError(document.path, f"{path} has the type {kind!r}", "use float or int")
+        raise InputError(document.path, f"{path} has the type {shown(kind)}", "use float or int")
     if not pattern.fullmatch(text.strip()):
-        raise InputError(document.path, f"{path} is not a number of type {kind} ({text!r})", "give pixels, as 12.5")
+        raise InputError(document.path, f"{path} is not a number of type {kind} ({shown(text)})", "give pixels, as 12.5")
     value = float(text)
     if not math.isfinite(value) or abs(value) > LARGEST:
-        raise InputError(document.path, f"{path} is out of range ({text!r})", f"give at most {LARGEST:.0e} pixels")
+        raise InputError(document.path, f"{path} is out of range ({shown(text)})", f"give at most {LARGEST:.0e} pixels")
     return value
 
 
@@ -157,51 +177,62 @@ def _listed(names):
     return ", ".join(names)
 
 
-# ---- drawing: each function sets the pixels of its shape in `inside`
+# ---- drawing: each function sets the pixels of its shape in `inside`, a band of the image from row `top` on
 
 
-def _draw_extent(extent, inside):
+def _drawn(shapes, top, shape):
+    inside = np.zeros(shape, bool)
+    for one in shapes:
+        _DRAW[type(one)](one, inside, top)
+    return inside
+
+
+def _draw_extent(extent, inside, top):
     rows, columns = inside.shape
     (x0, x1), (y0, y1) = (sorted(pair) for pair in zip(extent.start, extent.end, strict=True))
-    inside[_span(y0, y1, rows), _span(x0, x1, columns)] = True
+    inside[_span(y0, y1, rows, top), _span(x0, x1, columns)] = True
 
 
-def _draw_circle(circle, inside):
+def _draw_circle(circle, inside, top):
     rows, columns = inside.shape
     (x, y), radius = circle.center, circle.radius
-    down, across = _span(y - radius, y + radius, rows), _span(x - radius, x + radius, columns)
-    dy = np.arange(down.start, down.stop)[:, None] - y
+    down, across = _span(y - radius, y + radius, rows, top), _span(x - radius, x + radius, columns)
+    dy = np.arange(top + down.start, top + down.stop)[:, None] - y
     dx = np.arange(across.start, across.stop) - x
     inside[down, across] |= dx * dx + dy * dy <= radius * radius
 
 
-def _draw_polygon(polygon, inside):
+def _draw_polygon(polygon, inside, top):
     """Every edge toggles the pixels to the right of its crossing with each row; odd counts are inside."""
     rows, columns = inside.shape
-    nodes = np.array(polygon.nodes, float)
+    start = np.array(polygon.nodes, float)
+    end = np.roll(start, -1, axis=0)
+    upward = (start[:, 1] > end[:, 1])[:, None]
+    (x0, y0), (x1, y1) = np.where(upward, end, start).T, np.where(upward, start, end).T
+    first, last = np.clip(np.ceil([y0, y1]) - top, 0, rows).astype(int)  # rows y with y0 <= y < y1
     toggles = np.zeros((rows, columns + 1), np.uint8)
-    for (x0, y0), (x1, y1) in zip(nodes, np.roll(nodes, -1, axis=0), strict=True):
-        if y0 > y1:
-            x0, y0, x1, y1 = x1, y1, x0, y0
-        first, last = np.clip(np.ceil([y0, y1]), 0, rows).astype(int)  # rows y with y0 <= y < y1
-        y = np.arange(first, last)
-        if y.size:
-            crossing = x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
-            np.add.at(toggles, (y, np.clip(np.ceil(crossing), 0, columns).astype(int)), 1)
+    edges = np.flatnonzero(last > first)
+    for some in np.array_split(edges, 1 + np.sum((last - first)[edges]) // CROSSINGS):
+        number = (last - first)[some]
+        edge = np.repeat(some, number)
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(number) - number, number) + first[edge]
+        slope = ((x1 - x0)[some] / (y1 - y0)[some]).repeat(number)
+        crossing = x0[edge] + (row + top - y0[edge]) * slope
+        np.add.at(toggles, (row, np.clip(np.ceil(crossing), 0, columns).astype(int)), 1)
     inside |= np.add.accumulate(toggles[:, :-1], axis=1, dtype=np.uint8) % 2 == 1
 
 
-def _draw_composite(composite, inside):
-    inside |= rasterise(composite.shapes, inside.shape)
+def _draw_composite(composite, inside, top):
+    inside |= _drawn(composite.shapes, top, inside.shape)
 
 
-def _draw_invert(invert, inside):
-    inside |= ~rasterise(invert.shapes, inside.shape)
+def _draw_invert(invert, inside, top):
+    inside |= ~_drawn(invert.shapes, top, inside.shape)
 
 
-def _span(low, high, size):
-    """Slice of the integers from `low` to `high` (both included) within 0 .. size - 1."""
-    first, last = np.clip([math.ceil(low), math.floor(high) + 1], 0, size)
+def _span(low, high, size, start=0):
+    """Slice of the integers from `low` to `high` (both included) within start .. start + size - 1, less `start`."""
+    first, last = np.clip([math.ceil(low) - start, math.floor(high) + 1 - start], 0, size)
     return slice(int(first), max(int(first), int(last)))
 
 
