@@ -2,6 +2,8 @@
 
 import logging
 import math
+import re
+import struct
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +14,29 @@ import numpy as np
 import tifffile
 
 from .errors import InputError
-from .maskshapes import rasterise
+from .maskshapes import bands, mark
 
 MOST_PIXELS = 2**31
 FEWEST_PIXELS = 16  # along each edge
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
 GREY = (0, 1, 34892)  # PhotometricInterpretation: white is zero, black is zero, linear raw
+STORAGE = (1, 5, 8, 32773, 32946, 34925, 50000)  # Compression: none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
 REDUCED = 1  # bit of NewSubfileType (TIFF 6.0 section 8): a reduced-resolution version of another image
+MOST_INFLATED = 700  # times the size of the file; a still with an electron on every 300th 64-bit pixel packs to 1/550
+HARMLESS = 2**28  # bytes; smaller images may be as empty as they like
+MOST_SEGMENTS = 2**20  # strips or tiles
+MOST_TAGS, MOST_TAGS_OF_PAGE = 100_000, 256  # of all pages, and of one
+MOST_TAG_BYTES = 2**26  # of the values of all tags
+METAMORPH = 33628  # UIC1, tag of a stack whose planes are not pages
+HEADERS = {  # byte order, format of the number of tags, of an offset, and of a tag up to its value
+    b"II*\0": ("<", "H", "I", "HHI"),
+    b"MM\0*": (">", "H", "I", "HHI"),
+    b"II+\0": ("<", "Q", "Q", "HHQ"),  # BigTIFF
+    b"MM\0+": (">", "Q", "Q", "HHQ"),
+}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+READ_AT_ONCE = 2**24  # bytes of compressed strips or tiles
+PLAIN = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS}  # metadata of microscopes may lead to other files
 
 
 @dataclass(frozen=True)
@@ -40,18 +58,24 @@ class Image:
 
         A pixel beside it is not saturated only where noise has made it low: sums of such pixels would be too small.
         """
-        rows, columns = np.nonzero(self.saturated & ~self.ignored)
-        if not len(rows):
-            return np.broadcast_to(False, self.shape)
-        touched = np.zeros(np.array(self.shape) + 2, bool)
-        for down, across in np.ndindex(3, 3):
-            touched[rows + down, columns + across] = True
-        return touched[1:-1, 1:-1]
+        touched = None
+        for band in bands(self.shape):
+            rows, columns = np.nonzero(self.saturated[band] & ~self.ignored[band])
+            if len(rows) and touched is None:
+                touched = np.zeros(np.array(self.shape) + 2, bool)
+            for down, across in np.ndindex(3, 3) if len(rows) else ():
+                touched[rows + band.start + down, columns + across] = True
+        return np.broadcast_to(False, self.shape) if touched is None else touched[1:-1, 1:-1]
 
     @property
     def usable(self):
         """Pixels that are neither ignored nor overloaded, bool (rows, columns)."""
-        return ~(self.ignored | self.overloaded)
+        return self.usable_in(slice(None))
+
+    def usable_in(self, rows):
+        """`usable` of a slice of rows alone: what is worked on band by band takes little memory."""
+        found = self.ignored[rows] | self.overloaded[rows]
+        return np.logical_not(found, out=found)
 
     @property
     def shape(self):
@@ -71,11 +95,13 @@ def read_image(path, *, mask_path=None, shapes=(), saturation=0.0):
     data, pages = read_tiff(path)
     if not 0 <= saturation < math.inf:
         raise InputError(path, f"Detector/Saturation is {saturation}", "give counts above 0, or 0 for the default")
-    ignored = ~np.isfinite(data) if data.dtype.kind == "f" else np.zeros(data.shape, bool)
+    ignored = _found(lambda pixels: ~np.isfinite(pixels), data) if data.dtype.kind == "f" else np.zeros(data.shape, bool)
     if mask_path is not None:
-        ignored |= _read_mask(mask_path, path, data.shape)
-    if shapes:
-        ignored |= rasterise(shapes, data.shape)
+        mask = _read_mask(mask_path, path, data.shape)
+        for rows in bands(mask.shape):
+            ignored[rows][mask[rows] == 0] = True
+        del mask
+    mark(shapes, ignored)
     image = Image(data, ignored, _saturated(data, saturation), pages)
     for array in (image.data, image.ignored, image.saturated):
         array.flags.writeable = False
@@ -91,53 +117,89 @@ def read_tiff(path):
     that mixes an image with previews does not say which one was meant.
     InputError: no file, no TIFF, damaged, colour, an unusual number type, too small or too large.
     """
+    return _read(path, _check_inflation)
+
+
+def _read(path, check):
+    """As `read_tiff`; check(path, page, pages, size of the file, bytes), of a page that can be read, may refuse it."""
     path = Path(path)
     _check_file(path)
     try:
-        with _quiet(), tifffile.TiffFile(path, is_ome=False) as tiff:  # OME metadata could open other files
+        _check_directory(path)
+        with _quiet(), tifffile.TiffFile(path, **PLAIN) as tiff:
             page, pages = _single_page(path, tiff)
-            _check_storage(path, page, path.stat().st_size)
-            array = page.asarray(maxworkers=1)  # one core a job: Snakemake counts them
+            size = path.stat().st_size
+            _check_storage(path, page, size)
+            check(path, page, max(pages, _stacked(page, size)), size)
+            array, pages = _pixels(page), max(pages, _stacked(page, size))
     except InputError:
         raise
     except Exception as error:  # tifffile and its decoders raise nearly everything on damaged files
         raise InputError(path, f"cannot be read as a TIFF image ({_brief(error)})", "write the file again") from error
     if array.shape != page.shape:
         raise InputError(path, f"holds {array.shape} instead of {page.shape} pixels", "write the file again")
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("=")), pages
+    return array, pages
+
+
+def _pixels(page):
+    """The pixels in native byte order; decoded by one core, as Snakemake counts cores."""
+    if math.prod(page.chunked) == 1 and not page.is_tiled and not page.is_contiguous:
+        ((strip, _, _),) = page.segments(maxworkers=1)  # asarray would copy it
+        array = strip.reshape(strip.shape[1:3])
+    else:
+        array = page.asarray(maxworkers=1, buffersize=READ_AT_ONCE)
+    if array.dtype.isnative:
+        return np.ascontiguousarray(array)
+    return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
+
+
+def _found(test, data):
+    """Bool array: where test(pixels) is true; where none is for long it takes no memory."""
+    found = np.zeros(data.shape, bool)
+    for rows in bands(data.shape):
+        hit = test(data[rows])
+        if hit.any():
+            found[rows][hit] = True
+    return found
 
 
 def _saturated(data, saturation):
     """Bool array: data >= saturation, compared exactly in the type of the data."""
     if data.dtype.kind == "f":
-        return data >= saturation if saturation > 0 else np.zeros(data.shape, bool)
+        return _found(lambda pixels: pixels >= saturation, data) if saturation > 0 else np.zeros(data.shape, bool)
     largest = int(np.iinfo(data.dtype).max)
     limit = math.ceil(saturation) if saturation > 0 else largest
-    return data >= limit if limit <= largest else np.zeros(data.shape, bool)
+    return _found(lambda pixels: pixels >= limit, data) if limit <= largest else np.zeros(data.shape, bool)
 
 
 def _read_mask(mask_path, path, shape):
-    """Ignored pixels (bool) of a mask file for the image `path` of this shape."""
-    mask, pages = read_tiff(mask_path)
-    if mask.shape != shape:
-        problem = f"has {mask.shape} rows and columns, but {Path(path).name} has {shape}"
-        raise InputError(mask_path, problem, "make a mask of the image's shape")
-    if mask.dtype.kind == "f" or pages > 1:
-        problem = f"holds {mask.dtype} numbers" if pages == 1 else f"holds {pages} pages"
-        raise InputError(mask_path, problem, "save the mask as one page of integers, 0 = ignore")
-    return mask == 0
+    """The pixels of a mask file for the image `path` of this shape; 0 = ignore."""
+
+    def check(mask_path, page, pages, _):
+        if page.shape != shape:
+            problem = f"has {page.shape} rows and columns, but {Path(path).name} has {shape}"
+            raise InputError(mask_path, problem, "make a mask of the image's shape")
+        if page.dtype.kind == "f" or pages > 1:
+            problem = f"holds {page.dtype} numbers" if pages == 1 else f"holds {pages} pages"
+            raise InputError(mask_path, problem, "save the mask as one page of integers, 0 = ignore")
+
+    return _read(mask_path, check)[0]
 
 
 def _check_content(path, image):
     """InputError unless the usable pixels have at least two different values."""
-    usable = image.usable
-    first = np.unravel_index(usable.argmax(), usable.shape)
-    if not usable[first]:
+    first = None
+    for rows in bands(image.shape):
+        values = image.data[rows][image.usable_in(rows)]
+        if len(values):
+            first = values[0] if first is None else first
+            if np.any(values != first):
+                return
+    if first is None:
         counts = f"{image.ignored.sum()} ignored, {image.saturated.sum()} saturated"
         raise InputError(path, f"no usable pixel is left ({counts})", "check the mask and Detector/Saturation")
-    if not np.any((image.data != image.data[first]) & usable):
-        problem = f"all usable pixels have the value {image.data[first]}"
-        raise InputError(path, problem, "give the recorded image, or put a file named ignore into its directory")
+    problem = f"all usable pixels have the value {first}"
+    raise InputError(path, problem, "give the recorded image, or put a file named ignore into its directory")
 
 
 def _check_file(path):
@@ -159,8 +221,44 @@ def _check_file(path):
         raise InputError(path, f"cannot be opened ({_brief(error)})", "check the name and the permissions") from error
 
 
+def _check_directory(path):
+    """InputError for directories of pages that have no end, or are larger than any image needs.
+
+    tifffile would follow all of them and load their values.
+    """
+    with path.open("rb") as file:
+        if (header := file.read(4)) not in HEADERS:
+            raise InputError(path, f"is no TIFF file, it begins with {header!r}", "save the image as TIFF")
+        order, number, offset, tag = HEADERS[header]
+        entry = struct.Struct(f"{order}{tag}{struct.calcsize(offset)}x")
+        file.seek(4 if offset == "I" else 8)
+        seen, tags, size = set(), 0, 0
+        while place := _next_number(file, order + offset):
+            if place in seen:
+                raise InputError(path, "the directories of its pages form a circle", "write the file again")
+            seen.add(place)
+            file.seek(place)
+            count = _next_number(file, order + number)
+            if count > MOST_TAGS_OF_PAGE or tags > MOST_TAGS:
+                problem = f"page {len(seen)} has {count} tags, the pages before it {tags}"
+                raise InputError(path, problem, "save the image alone, as one page")
+            entries = file.read(count * entry.size)
+            tags += count + 1
+            for code, kind, values in entry.iter_unpack(entries[: len(entries) // entry.size * entry.size]):
+                size += values * SIZES.get(kind, 1)
+                if size > MOST_TAG_BYTES or code == METAMORPH:
+                    problem = "is a MetaMorph stack" if code == METAMORPH else "declares too many numbers in its tags"
+                    raise InputError(path, problem, "save the image alone, as one page")
+
+
+def _next_number(file, kind):
+    """The next number of a file, 0 at its end."""
+    data = file.read(struct.calcsize(kind))
+    return struct.unpack(kind, data)[0] if len(data) == struct.calcsize(kind) else 0
+
+
 def _single_page(path, tiff):
-    """The first page and the number of images, after the rules of `read_tiff` about kinds and sizes."""
+    """The first page and the number of pages, after the rules of `read_tiff` about kinds and sizes."""
     pages = list(tiff.pages)
     if not pages:
         raise InputError(path, "holds no image", "write the file again")
@@ -169,9 +267,20 @@ def _single_page(path, tiff):
         listed = ", ".join(sorted({f"{_size(page)} {page.dtype}" for page in pages})[:4])
         raise InputError(path, f"mixes images with previews or others ({listed})", "save the image alone, as one page")
     _check_kind(path, first)
-    series = tiff.series  # some programs write a stack behind a single page's header
-    stacked = series[0].size // first.size if len(series) == 1 and first.size else 1
-    return first, max(len(pages), stacked)
+    return first, len(pages)
+
+
+def _stacked(page, size):
+    """How many images stand behind one page's header, by what ImageJ and tifffile say in its description."""
+    if page.description.startswith("ImageJ="):
+        said = dict(re.findall(r"^(images|channels|slices|frames)=([0-9]{1,9})$", page.description, re.MULTILINE))
+        number = math.prod(int(said.get(name, 1)) for name in ("channels", "slices", "frames"))
+        number = number if number > 1 else int(said.get("images", 1))
+    elif shape := re.match(r'{"shape": \[([0-9]{1,9}(?:, ?[0-9]{1,9})*)\]', page.description):
+        number = math.prod(map(int, shape[1].split(","))) // page.size
+    else:
+        return 1
+    return number if page.is_contiguous and page.dataoffsets[0] + number * page.nbytes <= size else 1
 
 
 def _kind(page):
@@ -191,6 +300,9 @@ def _check_kind(path, page):
     if str(page.dtype) not in DTYPES or page.bitspersample != 8 * page.dtype.itemsize:
         kind = f"{page.bitspersample} bits, {page.dtype}"
         raise InputError(path, f"has numbers of an unusual type ({kind})", f"save it as one of {', '.join(DTYPES)}")
+    if page.compression not in STORAGE:
+        kind = getattr(page.compression, "name", page.compression)
+        raise InputError(path, f"is compressed as {kind}", "save it uncompressed, or with LZW, deflate or Zstandard")
     if len(page.shape) != 2:
         raise InputError(path, f"is a volume of {_size(page)}", "save one image of rows and columns")
     if min(page.shape) < FEWEST_PIXELS:
@@ -203,13 +315,28 @@ def _check_storage(path, page, file_size):
     """InputError unless every strip or tile that the page declares lies inside the file."""
     offsets, counts = page.dataoffsets, page.databytecounts
     wanted = math.prod(page.chunked)
+    if wanted > MOST_SEGMENTS:
+        raise InputError(path, f"is cut into {wanted} strips or tiles", "save it in larger ones, or uncompressed")
     whole = len(offsets) == len(counts) >= wanted and all(
         0 < offset and 0 < count and offset + count <= file_size for offset, count in zip(offsets, counts, strict=True)
     )
     if whole and page.compression == 1:
-        whole = sum(counts) >= page.size * page.dtype.itemsize
+        whole = min(sum(counts), file_size) >= _unpacked(page)
     if not whole:
         raise InputError(path, f"is cut short: {_size(page)} pixels are declared, not all are there", "copy it again")
+
+
+def _unpacked(page):
+    """Bytes that all strips or tiles have when decoded."""
+    pixels = math.prod(page.chunked) * math.prod(page.chunks) if page.is_tiled else page.size
+    return pixels * page.dtype.itemsize
+
+
+def _check_inflation(path, page, _, file_size):
+    """InputError for a large image in a file too small to hold one."""
+    if _unpacked(page) > max(HARMLESS, MOST_INFLATED * file_size):
+        problem = f"declares {_size(page)} pixels of {page.dtype} in {file_size} bytes: nothing can be on it"
+        raise InputError(path, problem, "give the recorded image")
 
 
 @contextmanager
