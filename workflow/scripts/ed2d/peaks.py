@@ -1,10 +1,10 @@
 """A quick look for the spots near lattice points: the brightest place and its centroid, without a fit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from .boxes import cut, grid, nearest_pixels
+from .boxes import chunks, cut, grid, nearest_pixels
 from .polynomials import box_monomials, normal_matrix
 from .zingers import spikes
 
@@ -12,6 +12,7 @@ SMALLEST_WIDTH = 1.0  # px
 PEAK, SPOT, RING = 0.6, 2.0, 3.5  # widths: half-sizes of the squares of the peak, the spot, and the ring round it
 LEAST_KNOWN = 0.5  # of a square must be usable
 CENTRINGS = 3  # times that the square of the centroid is moved
+MOST_PIXELS = 2**20  # that are worked on together; all of an image with usual spots
 SYSTEMATIC = 0.1  # px; error of a centroid in a square that is cut
 
 
@@ -32,6 +33,14 @@ def look(image, positions, noise, *, reach, width):
     """
     peak, spot, ring = (max(1, round(widths * max(width, SMALLEST_WIDTH))) for widths in (PEAK, SPOT, RING))
     ring = max(ring, spot + 1)
+    size = max(1, MOST_PIXELS // (2 * (reach + ring) + 1) ** 2)
+    parts = [_look(image, positions[rows], noise, reach, peak, spot, ring) for rows in chunks(len(positions), size)]
+    parts = parts or [_look(image, positions, noise, reach, peak, spot, ring)]
+    return Peaks(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Peaks)))
+
+
+def _look(image, positions, noise, reach, peak, spot, ring):
+    """As `look`, with half-sizes of squares: of the peak, the spot and its ring."""
     boxes = cut(image, nearest_pixels(positions), reach + ring)
     boxes = boxes.without(spikes(boxes, noise))
     counts = boxes.as_squares(boxes.values.astype(float))
@@ -69,9 +78,12 @@ def _box_sums(squares, halves):
     n, side, _ = squares.shape
     total = np.zeros((n, side + 1, side + 1))
     np.cumsum(np.cumsum(squares, axis=1), axis=2, out=total[:, 1:, 1:])
-    ends = [np.clip(np.arange(side) + np.array([[-half], [half + 1]]), 0, side) for half in halves]
-    rows = [total[:, high] - total[:, low] for low, high in ends]
-    return [part[:, :, high] - part[:, :, low] for part, (low, high) in zip(rows, ends, strict=True)]
+    found = []
+    for half in halves:
+        low, high = np.clip(np.arange(side) + np.array([[-half], [half + 1]]), 0, side)
+        rows = total[:, high] - total[:, low]
+        found.append(rows[:, :, high] - rows[:, :, low])
+    return found
 
 
 def _flattened(boxes, place, spot, ring):

@@ -10,6 +10,7 @@ from .noise import outlying
 from .polynomials import box_monomials, monomials, normal_matrix
 
 MOST_BLOCKS = 4000
+BAND = 2**22  # pixels that are worked on together
 FEWEST_PIXELS = 0.27  # of a block of background
 ZINGER = 7.0  # standard deviations
 CLEAN_SHARE = 0.2  # of the blocks hold no zinger, however many there are
@@ -134,7 +135,7 @@ def background(image, positions, *, clearance, half, degree):
     surface = Surface(half, degree)
     down, across = (length // surface.side for length in image.shape)
     chosen = evenly(down * across, MOST_BLOCKS)
-    free = _squares(_between(image, positions, clearance), chosen, surface.side)
+    free = _free_squares(image, positions, clearance, chosen, surface.side)
     keep = np.count_nonzero(free, axis=1) >= FEWEST_PIXELS * surface.side**2
     values = _squares(image.data, chosen[keep], surface.side)
     values, free = np.where(free[keep], values, 0).astype(float), free[keep].astype(float)
@@ -144,11 +145,26 @@ def background(image, positions, *, clearance, half, degree):
     return Blocks(surface, residual[alive], free[alive], counts, variance[alive])
 
 
-def _between(image, positions, clearance):
-    """Usable pixels (rows, columns) farther than `clearance` px from the nearest pixel of every position."""
-    rows, columns = image.shape
+def _free_squares(image, positions, clearance, chosen, side):
+    """Usable pixels of the chosen squares (m, side^2), farther than `clearance` px from the nearest pixel of every
+    position; chosen (m,): ascending.
+    """
+    rows, columns = (length // side for length in image.shape)
+    high, pixels, found = max(1, BAND // (side * image.shape[1])), nearest_pixels(positions), []
+    for top in range(0, rows, high):
+        band = slice(top * side, min(top + high, rows) * side)
+        free = image.usable_in(band)
+        free &= ~_taken(pixels - (0, band.start), clearance, free.shape)
+        here = chosen[(chosen >= top * columns) & (chosen < (top + high) * columns)]
+        found.append(_squares(free, here - top * columns, side))
+    return np.concatenate(found) if found else np.zeros((0, side**2), bool)
+
+
+def _taken(pixels, clearance, shape):
+    """Pixels (rows, columns) of an image at most `clearance` px from pixels (n, 2), along each axis."""
+    rows, columns = shape
     taken = np.zeros((rows + 2 * clearance, columns + 2 * clearance), bool)
-    x, y = (nearest_pixels(positions) + clearance).T
+    x, y = (pixels + clearance).T
     inside = (x >= 0) & (x < taken.shape[1]) & (y >= 0) & (y < taken.shape[0])
     taken[y[inside], x[inside]] = True
     reach = 1
@@ -157,7 +173,7 @@ def _between(image, positions, clearance):
         taken = taken[step:] | taken[:-step]
         taken = taken[:, step:] | taken[:, :-step]
         reach += step
-    return image.usable & ~taken
+    return taken
 
 
 def _squares(array, chosen, side):
