@@ -5,7 +5,7 @@ class InputError(ValueError):
     """A file or value that a user can mend; its text is one line: `FILE: problem; cure`."""
 
     def __init__(self, file, problem, cure):
-        super().__init__(printable(" ".join(f"{file}: {problem}; {cure}".split("\n"))))
+        super().__init__(printable(" ".join(f"{file}: {problem}; {cure}".splitlines())))
         self.file, self.problem, self.cure = str(file), problem, cure
 
 

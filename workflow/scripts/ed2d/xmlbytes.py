@@ -24,6 +24,8 @@ ROOT = "EMDataInfo"
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
 MAX_ATTRIBUTES = 64
+MAX_NAME = 200  # characters; messages name elements
+MAX_NODES = 100_000  # elements, comments, instructions; each takes a hundred times the memory of its bytes
 ATTEMPTS = 5
 
 BYTE_ORDER_MARKS = (
@@ -61,6 +63,8 @@ class Encoded:
         except UnicodeDecodeError as error:
             problem = f"the byte at {error.start + len(mark)} is not valid in the encoding {encoding}"
             raise InputError(file, problem, "save the file as UTF-8") from error
+        if "\0" in text:  # expat would guess another encoding from it
+            raise InputError(file, f"not well-formed XML (a NUL at character {text.index(chr(0))})", "save it as UTF-8")
         return cls(text.encode(), mark, encoding)
 
     def encode(self, utf8):
@@ -109,6 +113,7 @@ class Scanner:
     file: str
     wanted: tuple[str, ...] = (ROOT,)
     depth: int = 0
+    nodes: int = 0
     external: bool = False
     found: list[list[Span]] = field(default_factory=list)
     opened: list[Span] = field(default_factory=list)
@@ -122,6 +127,8 @@ class Scanner:
         parser.StartDoctypeDeclHandler = self._doctype
         parser.EntityDeclHandler = self._entity
         parser.SkippedEntityHandler = self._entity
+        parser.AttlistDeclHandler = self._attribute
+        parser.CommentHandler = parser.ProcessingInstructionHandler = self._count
         try:
             parser.Parse(self.utf8, True)
         except expat.ExpatError as error:
@@ -142,12 +149,23 @@ class Scanner:
     def _entity(self, name, *_):
         self._refuse(f"the XML entity {shown(name)} is refused", "write its text in its place")
 
+    def _attribute(self, _, name, *__):
+        self._refuse(f"a declaration of the attribute {shown(name)} is refused", "write its value where it belongs")
+
+    def _count(self, *_):
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            self._refuse(f"more than {MAX_NODES} elements and comments are there", "remove some")
+
     def _start(self, name, attributes):
+        self._count()
         self.depth += 1
         if self.depth == 1 and name != ROOT:
             self._refuse(f"the root element is {shown(name)}", f"give an {ROOT} document")
         if self.depth > MAX_DEPTH:
             self._refuse(f"elements are nested more than {MAX_DEPTH} deep", "remove the inner ones")
+        if len(name) > MAX_NAME:
+            self._refuse(f"the name {shown(name)} has more than {MAX_NAME} characters", "shorten it")
         if len(attributes) > MAX_ATTRIBUTES:
             self._refuse(f"{shown(name)} has more than {MAX_ATTRIBUTES} attributes", "remove some")
         start = self.parser.CurrentByteIndex
@@ -255,7 +273,7 @@ def read_bytes(path):
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise InputError(path, "is not a file", "give the path of an XML file")
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             found = os.fstat(file.fileno())
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -265,6 +283,10 @@ def read_bytes(path):
     if len(data) > MAX_BYTES:
         raise InputError(path, f"is larger than {MAX_BYTES // 2**20} MB", f"give an {ROOT} document")
     return data, _identity(found)
+
+
+def _without_waiting(path, flags):
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _identity(found):
