@@ -1,7 +1,9 @@
 """What a reflection file says of its making, as lines of MTZ HISTORY, and back."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import get_args, get_origin
 
 from .lattice import Lattice
 from .noise import Noise
@@ -31,7 +33,7 @@ class Header:
     profile: Profile
     unit_cell: tuple[float, float, float, float] | None = None
     wavelength: float | None = None
-    parameters: dict[str, str | int | float] = field(default_factory=dict)
+    parameters: dict[str, str | bool | int | float] = field(default_factory=dict)
 
 
 def printable(text):
@@ -61,9 +63,35 @@ def read_history(lines):
             kind(**{name: _tuple(value) for name, value in part.items()})
             for kind, part in zip((Lattice, Noise, Profile), parts, strict=True)
         )
-        return Header(**source, lattice=lattice, noise=noise, profile=profile, parameters=parameters)
+        header = Header(**source, lattice=lattice, noise=noise, profile=profile, parameters=parameters)
+        for part in (header, lattice, noise, profile):
+            _check_types(part)
+        return header
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"HISTORY is not complete: {error}") from error
+
+
+def _check_types(part):
+    """TypeError where a value of a dataclass is not of the type of its field."""
+    for entry in fields(part):
+        value = getattr(part, entry.name)
+        if not _is_of(value, entry.type):
+            raise TypeError(f"{entry.name} is {str(value)[:40]!r}")
+
+
+def _is_of(value, kind):
+    """Whether a value is of a type, a union, a tuple or a dictionary of types; an int is a float too, a bool no int."""
+    of = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_is_of(value, one) for one in of)
+    if get_origin(kind) is tuple:
+        of = of[:1] * len(value) if isinstance(value, tuple) and of[-1] is Ellipsis else of
+        return isinstance(value, tuple) and len(value) == len(of) and all(map(_is_of, value, of))
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is_of(v, of[1]) for v in value.values())  # JSON's keys are strings
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def _notes(header):

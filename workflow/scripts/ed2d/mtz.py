@@ -1,7 +1,10 @@
 """Reflection tables as standard unmerged MTZ files, and back."""
 
+import math
 import os
 import re
+import struct
+from pathlib import Path
 
 import gemmi
 import numpy as np
@@ -17,6 +20,9 @@ INDEX = ("H", "K", "L", "M/ISYM", "BATCH")
 NEVER_MISSING = {"extract": (), "integrate": ("I", "SIGI")}
 EXACT_INTEGERS = 1 << 24  # MTZ numbers are float32
 LARGEST_BATCH = 9_999_999
+MOST_PLACES = 10**7  # of the parallelogram of indices that a table reaches over; arrays of it are made
+LITTLE_ENDIAN = b"DA"  # machine stamp
+RECORD = 80  # bytes, of a line of the header
 PLACEHOLDER = 100.0  # Angstrom
 
 
@@ -43,11 +49,27 @@ def write_mtz(path, table, header):
 def read_mtz(path):
     """The table, sorted by (H, K), and the Header of a file of this program; InputError for any other."""
     try:
+        _check_size(Path(path))
         return from_gemmi(gemmi.read_mtz_file(os.fspath(path)))
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).removesuffix(f": {path}")
+    except Exception as error:  # gemmi raises nearly everything on damaged files
+        reason = " ".join(str(error).split()).removesuffix(f": {path}")[:200] or type(error).__name__
         cure = "give a file that this version of ed2d wrote; extract the image again"
         raise InputError(path, f"cannot be read as an MTZ file of ed2d ({reason})", cure) from error
+
+
+def _check_size(path):
+    """ValueError for a file that is not of the size that its header tells; gemmi would make room for any."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    content = path.read_bytes()
+    if not content.startswith(b"MTZ ") or content[8:10] != LITTLE_ENDIAN or len(content) < RECORD:
+        raise ValueError("it does not begin like one")
+    words = struct.unpack("<i", content[4:8])[0] - 1
+    lines = [content[at : at + RECORD] for at in range(4 * words, len(content), RECORD)] if words >= 20 else []
+    sizes = [line.split()[1:3] for line in lines if line.startswith(b"NCOL")]
+    datasets = [line.split()[1:] for line in lines if line.startswith(b"NDIF")]
+    if len(sizes) != 1 or math.prod(map(int, sizes[0])) != words - 20 or datasets != [[b"2"]]:
+        raise ValueError("its size is not what its header tells")
 
 
 def to_gemmi(table, header):
@@ -72,22 +94,46 @@ def to_gemmi(table, header):
 def from_gemmi(mtz):
     """The table, original indices, sorted by (H, K), and the Header; ValueError for a file of another kind."""
     header = read_history(mtz.history)
+    _check_header(header)
     labels = tuple(mtz.column_labels())
     columns = _columns(header.step, labels)
     if labels != INDEX + tuple(column.name for column in columns):
         raise ValueError(f"these are not the columns of {header.step}")
     if [batch.number for batch in mtz.batches] != [header.batch]:
         raise ValueError(f"batch {header.batch} is not its only one")
-    data = np.asarray(mtz.array, np.float64)
+    with np.errstate(invalid="ignore"):
+        data = np.asarray(mtz.array, np.float64)
+    _check_numbers(data, [0, 1, INDEX.index("M/ISYM"), *(j for j, c in enumerate(columns, len(INDEX)) if c.is_integer)])
     dtype = extract_dtype() if header.step == "extract" else integrate_dtype(grow_steps(labels))
     table = empty_table(dtype, len(data))
     sign = np.where(data[:, INDEX.index("M/ISYM")] % 2 == 0, -1, 1)  # in P1: 1 as it is, 2 its Friedel mate
     table["H"], table["K"] = sign * data[:, 0], sign * data[:, 1]
     for column, values in zip(columns, data[:, len(INDEX) :].T, strict=True):
-        if column.is_integer and not np.isfinite(values).all():
-            raise ValueError(f"{column.name} has missing values")
         table[column.field] = values**2 if column.is_sigma else values
     return table[np.lexsort([table["K"], table["H"]])], header
+
+
+def _check_header(header):
+    """ValueError for a lattice, noise model or profile that nothing can be calculated with."""
+    lattice, noise, profile = header.lattice, header.noise, header.profile
+    positive = [noise.correlation, profile.scale, profile.narrowest, profile.widest, abs(np.linalg.det(lattice.basis))]
+    others = [noise.gain, noise.read_variance, profile.reach, profile.scatter, profile.straying, *profile.errors]
+    numbers = [*positive, *others, noise.offset, *np.hstack(list(vars(lattice).values())), *profile.coefficients]
+    if not (np.isfinite(numbers).all() and min(positive) > 0 and min(others) >= 0 and profile.errors):
+        raise ValueError("numbers of its HISTORY are damaged")
+    if len(profile.coefficients) % 3 or not profile.coefficients:
+        raise ValueError("its profile is damaged")
+
+
+def _check_numbers(data, integers):
+    """ValueError for numbers (n, columns) that `to_gemmi` does not write; integers: columns of these."""
+    if len(data) == 0 or np.isinf(data).any():
+        raise ValueError("it has infinite numbers" if len(data) else "it has no rows")
+    whole = data[:, integers]
+    if not np.isfinite(whole).all() or np.any(whole != np.rint(whole)) or np.abs(whole).max() >= EXACT_INTEGERS:
+        raise ValueError("an integer column has missing values or others than integers")
+    if math.prod(int(np.ptp(data[:, axis])) + 1 for axis in (0, 1)) > MOST_PLACES:
+        raise ValueError("its indices are too far apart")
 
 
 def _columns(step, names):
