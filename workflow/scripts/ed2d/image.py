@@ -27,6 +27,7 @@ HARMLESS = 2**28  # bytes; smaller images may be as empty as they like
 MOST_SEGMENTS = 2**20  # strips or tiles
 MOST_TAGS, MOST_TAGS_OF_PAGE = 100_000, 256  # of all pages, and of one
 MOST_TAG_BYTES = 2**26  # of the values of all tags
+SINGLE = (256, 257, 259, 262, 266, 277, 284, 317, 322, 323)  # tags of one number
 METAMORPH = 33628  # UIC1, tag of a stack whose planes are not pages
 HEADERS = {  # byte order, format of the number of tags, of an offset, and of a tag up to its value
     b"II*\0": ("<", "H", "I", "HHI"),
@@ -95,7 +96,9 @@ def read_image(path, *, mask_path=None, shapes=(), saturation=0.0):
     data, pages = read_tiff(path)
     if not 0 <= saturation < math.inf:
         raise InputError(path, f"Detector/Saturation is {saturation}", "give counts above 0, or 0 for the default")
-    ignored = _found(lambda pixels: ~np.isfinite(pixels), data) if data.dtype.kind == "f" else np.zeros(data.shape, bool)
+    ignored = (
+        _found(lambda pixels: ~np.isfinite(pixels), data) if data.dtype.kind == "f" else np.zeros(data.shape, bool)
+    )
     if mask_path is not None:
         mask = _read_mask(mask_path, path, data.shape)
         for rows in bands(mask.shape):
@@ -246,6 +249,8 @@ def _check_directory(path):
             tags += count + 1
             for code, kind, values in entry.iter_unpack(entries[: len(entries) // entry.size * entry.size]):
                 size += values * SIZES.get(kind, 1)
+                if code in SINGLE and values != 1:
+                    raise InputError(path, f"has {values} numbers in the tag {code}, not one", "write the file again")
                 if size > MOST_TAG_BYTES or code == METAMORPH:
                     problem = "is a MetaMorph stack" if code == METAMORPH else "declares too many numbers in its tags"
                     raise InputError(path, problem, "save the image alone, as one page")
@@ -298,7 +303,7 @@ def _check_kind(path, page):
         problem = f"is a colour image ({page.samplesperpixel} samples a pixel, {kind})"
         raise InputError(path, problem, "save it as grey values, not as RGB or palette")
     if str(page.dtype) not in DTYPES or page.bitspersample != 8 * page.dtype.itemsize:
-        kind = f"{page.bitspersample} bits, {page.dtype}"
+        kind = f"{str(page.bitspersample)[:40]} bits, {page.dtype}"
         raise InputError(path, f"has numbers of an unusual type ({kind})", f"save it as one of {', '.join(DTYPES)}")
     if page.compression not in STORAGE:
         kind = getattr(page.compression, "name", page.compression)

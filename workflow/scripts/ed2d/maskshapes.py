@@ -11,7 +11,7 @@ from .xmlbytes import shown
 
 SHAPES = ("Polygon", "Circle", "Extent", "Invert", "Composite")
 LARGEST = 1e9  # px; no detector reaches so far, and beyond it the arithmetic of edges would lose its pixels
-MOST_SHAPES = 1000  # of one Mask, nested ones too; more belong into a mask file
+MOST_SHAPES, MOST_NODES = 1000, 10_000  # of one Mask, nested ones too; more belong into a mask file
 BAND = 2**22  # pixels that are worked on together
 CROSSINGS = 2**20  # of edges and rows that are worked on together
 _NUMBER = {
@@ -63,10 +63,11 @@ def read_shapes(element, document):
     `document.path` is the file that errors name. An InputError tells the path of the element
     (for instance Mask/Polygon/Node/x), its value and what is accepted.
     """
-    shapes = sum(child.tag in SHAPES for child in element.iter())
-    if shapes > MOST_SHAPES:
-        problem = f"Mask holds {shapes} shapes, more than {MOST_SHAPES}"
-        raise InputError(document.path, problem, "use a mask file NAME_mask.tif")
+    for names, most in ((SHAPES, MOST_SHAPES), (("Node",), MOST_NODES)):
+        number = sum(1 for _ in element.iter(*names))
+        if number > most:
+            problem = f"Mask holds {number} of {_listed(names)}; {most} is the most"
+            raise InputError(document.path, problem, "use a mask file NAME_mask.tif")
     return _shapes(element, "Mask", document)
 
 
@@ -121,7 +122,9 @@ def _circle(element, path, document):
     center, radius = _members(element, ("Center", "Radius"), path, document)
     radius_value = _number(radius, f"{path}/Radius", document)
     if radius_value < 0:
-        raise InputError(document.path, f"{path}/Radius is negative ({shown(radius.get('value'))})", "give 0 or more pixels")
+        raise InputError(
+            document.path, f"{path}/Radius is negative ({shown(radius.get('value'))})", "give 0 or more pixels"
+        )
     return Circle(_point(center, f"{path}/Center", document), radius_value)
 
 
@@ -166,7 +169,9 @@ def _number(element, path, document):
     if pattern is None:
         raise InputError(document.path, f"{path} has the type {shown(kind)}", "use float or int")
     if not pattern.fullmatch(text.strip()):
-        raise InputError(document.path, f"{path} is not a number of type {kind} ({shown(text)})", "give pixels, as 12.5")
+        raise InputError(
+            document.path, f"{path} is not a number of type {kind} ({shown(text)})", "give pixels, as 12.5"
+        )
     value = float(text)
     if not math.isfinite(value) or abs(value) > LARGEST:
         raise InputError(document.path, f"{path} is out of range ({shown(text)})", f"give at most {LARGEST:.0e} pixels")
