@@ -57,7 +57,7 @@ def peaks(folder, size, spacing, dtype, gain):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
 @pytest.mark.parametrize(("dtype", "spacing", "gain"), [("float32", 400.0, 5.0), ("uint16", 130.0, 0.0)])
 def test_peak_on_a_large_image(tmp_path, dtype, spacing, gain):
-    """4096 x 4096 px, spots far apart, or more of them and the gain unknown: three times the pixels, four of 16 bits."""
+    """4096 x 4096 px, spots far apart, or nearer and the gain unknown: three times the pixels, four of 16 bits."""
     tiny = peaks(tmp_path / "tiny", 320, 24.0, dtype, gain)
     large = peaks(tmp_path / "large", 4096, spacing, dtype, gain)
     allowed = {"float32": 3 * 64, "uint16": 4 * 32}[dtype]
