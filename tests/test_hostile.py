@@ -193,6 +193,7 @@ DAMAGES = {
     "text for a number": lambda content: changed(content, b'"gain": 5.1, ', b'"gain":"5.1",'),
     "list for a number": lambda content: changed(content, b'"gain": 5.1, ', b'"gain":[5.1],'),
     "gain below 0": lambda content: changed(content, b'"gain": 5.1', b'"gain":-5.1'),
+    "thin lattice": lambda content: changed(content, b'"a": [19.1, 0.3]', b'"a": [1e-9,1e-9]'),
     "singular lattice": lambda content: changed(content, b'"a": [19.1, 0.3]', b'"a": [0.0, 0.0]'),
 }
 

@@ -108,6 +108,7 @@ def from_gemmi(mtz):
     table = empty_table(dtype, len(data))
     sign = np.where(data[:, INDEX.index("M/ISYM")] % 2 == 0, -1, 1)  # in P1: 1 as it is, 2 its Friedel mate
     table["H"], table["K"] = sign * data[:, 0], sign * data[:, 1]
+    _check_reach(np.column_stack([table["H"], table["K"]]), header.lattice)
     for column, values in zip(columns, data[:, len(INDEX) :].T, strict=True):
         table[column.field] = values**2 if column.is_sigma else values
     return table[np.lexsort([table["K"], table["H"]])], header
@@ -132,8 +133,14 @@ def _check_numbers(data, integers):
     whole = data[:, integers]
     if not np.isfinite(whole).all() or np.any(whole != np.rint(whole)) or np.abs(whole).max() >= EXACT_INTEGERS:
         raise ValueError("an integer column has missing values or others than integers")
-    if math.prod(int(np.ptp(data[:, axis])) + 1 for axis in (0, 1)) > MOST_PLACES:
-        raise ValueError("its indices are too far apart")
+
+
+def _check_reach(miller, lattice):
+    """ValueError where indices (n, 2), or those of the reduced basis, are too far apart for arrays of all between."""
+    with np.errstate(all="ignore"):
+        reduced = miller @ lattice.basis @ np.linalg.inv(lattice.reduced_basis())
+        if not all(np.prod(np.ptp(indices, axis=0) + 1.0) <= MOST_PLACES for indices in (miller, reduced)):
+            raise ValueError("its indices are too far apart for its lattice")
 
 
 def _columns(step, names):
