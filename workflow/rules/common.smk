@@ -3,6 +3,7 @@ import json
 import os
 import shlex
 import sys
+from functools import cache
 from hashlib import md5
 from pathlib import Path
 
@@ -136,6 +137,7 @@ def all_results(target, *suffixes):
     return measured + [REFUSED.format(image=name) for name in project.refused]
 
 
+@cache  # Snakemake may ask again
 def batches(target):
     """Files that batches leave which do what is left to do for a rule."""
     settings = workflow.dag_settings
