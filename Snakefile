@@ -26,4 +26,5 @@ rule all:
 
 
 onstart:
-    checked(lock.take if WHOLE else lock.share)
+    if Path(PROJECT).exists():
+        checked(lock.take if WHOLE else lock.share)

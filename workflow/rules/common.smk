@@ -88,7 +88,7 @@ def finish(directory=os.getcwd()):
     except InputError as error:
         print(error, file=sys.stderr, flush=True)
     lock.give_back()
-    everything = workflow.dag_settings.targets <= {"all", "integrate_all"}
+    everything = set(workflow.dag_settings.targets) <= {"all", "integrate_all"}
     if (
         everything
         and not complete
