@@ -54,6 +54,10 @@ class Run:
         block = next(block for block in blocks if f"wildcards: image={image}\n" in block)
         return re.search(r"reason: (.*)", block)[1]
 
+    def changes(self, rule, image):
+        """The values before and now that the reason line of one job shows, two texts."""
+        return re.search(r" before: (.*) now: (.*)", self.reason(rule, image)).groups()
+
     def line(self, *parts):
         """The first line that has all the parts; AssertionError with the whole text when there is none."""
         for line in self.text.splitlines():
