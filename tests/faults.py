@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 import runs
 from runs import RESULTS, Run, contents, names, without_results
@@ -32,10 +34,8 @@ class Background:
 
     def go_on(self, seconds):
         """Waits so long, or until the run ends."""
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass
 
     def jobs(self, *scripts):
         """The processes that run one of the scripts, each the program itself, not a shell before it."""
@@ -48,10 +48,11 @@ class Background:
 
     def wait_for_orphans(self):
         """Waits until no process of the run is left."""
-        while psutil.pid_exists(self.process.pid) or any(_group(self.process.pid)):
+        while any(_group(self.process.pid)):
             time.sleep(0.01)
 
 
+@contextmanager
 def started(directory, *arguments, cwd=None, said="said.txt", **keywords):
     """A run as `runs.snakemake` has it, in the background, the leader of its process group.
 
@@ -68,7 +69,12 @@ def started(directory, *arguments, cwd=None, said="said.txt", **keywords):
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-    return Background(process, path, time.monotonic())
+    try:
+        yield Background(process, path, time.monotonic())
+    finally:  # a test that failed leaves nothing behind
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def assert_same_results(project, reference):
@@ -96,6 +102,46 @@ def written_by_users(project):
     files = {path: data for path, data in contents(project).items() if not path.endswith(tuple(made))}
     infos = {path: without_results(project / path) for path in files if path.endswith("info.xml")}
     return files | infos
+
+
+def mounted(*arguments):
+    """Runs mount; skips the test where that is not permitted."""
+    done = subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+
+
+@contextmanager
+def read_only(directory):
+    """The directory cannot be written to: by its mode, or for root, whom modes do not stop, by a read-only mount."""
+    if os.geteuid():
+        directory.chmod(0o555)
+        try:
+            yield
+        finally:
+            directory.chmod(0o755)
+        return
+    mounted("--bind", directory, directory)
+    try:
+        mounted("-o", "remount,ro,bind", directory)
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+@contextmanager
+def small_disk(directory, *, pages):
+    """The files of the directory on a file system of its own with so many pages of 4096 bytes left."""
+    files = {path.name: path.read_bytes() for path in directory.iterdir()}
+    mounted("-t", "tmpfs", "-o", "size=1m", "ed2d-test", directory)
+    try:
+        for name, content in files.items():
+            (directory / name).write_bytes(content)
+        disk = os.statvfs(directory)
+        (directory / "filling").write_bytes(b"x" * (disk.f_bavail * disk.f_bsize - pages * 4096))
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=True)
 
 
 def _children(pid):

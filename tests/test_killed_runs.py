@@ -5,11 +5,20 @@ import random
 import signal
 from contextlib import suppress
 
+import psutil
+import pytest
+
 from faults import assert_same_results, started
-from runs import copy, snakemake
+from runs import IMAGES, contents, copy, edit, info_of, make_project, snakemake
+
+THIRD = IMAGES[2]
+
+
+# at random moments; `pytest tests/test_killed_runs.py --kills 60 -rP` does it more often and tells what was disturbed
 
 
 def snakemake_alone(run):
+    """Its jobs go on."""
     run.process.kill()
 
 
@@ -22,8 +31,9 @@ def one_job(run):
     """The first that is found; none when the run is over."""
     while run.process.poll() is None:
         for job in run.jobs():
-            job.kill()
-            return
+            with suppress(psutil.NoSuchProcess):
+                job.kill()
+                return
 
 
 def terminated(run):
@@ -45,16 +55,63 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("seed", seeds, ids=[f"{KINDS[seed % len(KINDS)].__name__}-{seed}" for seed in seeds])
 
 
-def test_the_same_command_again_ends_as_if_nothing_had_been(fresh, first_run, tmp_path, seed):
-    """Killed at a random moment, then run again at once, while jobs of the first run may still be alive."""
-    undisturbed, measured = first_run
-    work = copy(fresh, tmp_path / "work")
-    run = started(work)
-    run.go_on(random.Random(seed).uniform(0, measured.seconds))
-    KINDS[seed % len(KINDS)](run)
-    disturbed = run.end()
-    print(f"status {disturbed.status}, {len(disturbed.jobs())} jobs started")  # for --kills N -rP
-    again = snakemake(work)
-    assert again.status == 0 and again.report() == ["project: 3 of 3 images are measured"]
-    run.wait_for_orphans()
+@pytest.fixture(scope="module")
+def second_run(first_run, tmp_path_factory):
+    """A processed project with another parameter, before and after the run that measures all anew, and that run."""
+    before = copy(first_run[0], tmp_path_factory.mktemp("second") / "before")
+    edit(before / "project/project.xml", '<BoxSize value="5"', '<BoxSize value="4"')
+    after = copy(before, before.parent / "after")
+    return before, after, snakemake(after)
+
+
+def test_the_same_command_again_ends_as_if_nothing_had_been(fresh, first_run, second_run, tmp_path, seed):
+    """A first or second run is killed, then run again at once: jobs of the killed one may still be alive."""
+    before, undisturbed, measured = second_run if seed % 2 else (fresh, *first_run)
+    work = copy(before, tmp_path / "work")
+    with started(work) as run:
+        run.go_on(random.Random(seed).uniform(0, measured.seconds))
+        KINDS[seed % len(KINDS)](run)
+        disturbed = run.end()
+        print(f"status {disturbed.status}, {len(disturbed.jobs())} jobs started")
+        again = snakemake(work)
+        assert again.status == 0 and again.report() == ["project: 3 of 3 images are measured"]
+        run.wait_for_orphans()
     assert_same_results(work / "project", undisturbed / "project")
+
+
+# at certain moments
+
+
+def test_a_killed_job_is_one_failed_image(first_run, work):
+    """After kill -9 of one job the others are done, its info.xml is as it was, and the next run does the rest."""
+    info = info_of(work, THIRD).read_bytes()
+    with started(work, "--forcerun", f"project/{THIRD}/{THIRD}_ext.mtz") as run:
+        run.wait_for(lambda: run.jobs("extract.py"))[0].kill()
+        disturbed = run.end()
+    assert disturbed.status == 1 and disturbed.report()[0] == "project: 2 of 3 images are measured"
+    assert disturbed.line(f"  unfinished: {THIRD}: ", "run again")
+    assert info_of(work, THIRD).read_bytes() == info
+    again = snakemake(work)
+    assert again.status == 0 and again.measured() == [THIRD]
+    assert_same_results(work / "project", first_run[0] / "project")
+
+
+def test_jobs_of_a_killed_run_write_nothing_into_the_next(tmp_path):
+    """One that has hardly started and one at work are held up until the next run, with another value, is over."""
+    project = make_project(tmp_path / "project", IMAGES[:2])
+    edit(project / "project.xml", '<BoxSize value="5" type="int"/>', "")
+    with started(tmp_path, config=["LatticeExtract={BoxSize: 5}"]) as run:
+        first = run.wait_for(run.jobs)[0]
+        first.suspend()
+        second = run.wait_for(lambda: [job for job in run.jobs() if job != first])[0]
+        run.wait_for(lambda: list(project.rglob("*.log")))
+        second.suspend()
+        run.process.kill()
+        run.end()
+        assert snakemake(tmp_path, config=["LatticeExtract={BoxSize: 4}"]).status == 0
+        before = contents(project)
+        for job in (first, second):
+            job.resume()
+        run.wait_for_orphans()
+    assert contents(project) == before
+    assert run.said.read_text().count("stopped: the run that this job belongs to is gone\n") == 2
