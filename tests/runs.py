@@ -72,9 +72,12 @@ class Run:
         return [report[1], *report[2].splitlines()]
 
 
-def command(directory, *arguments, project="project", config=(), cores=2, snakefile=SNAKEFILE):
-    """The command line of a run in `directory`, None = the current one; `project` is relative to it or absolute."""
-    options = ["--snakefile", snakefile, "--cores", cores, "--quiet", "host"]
+def command(directory, *arguments, project="project", config=(), cores=2, snakefile=SNAKEFILE, quiet=("host",)):
+    """The command line of a run in `directory`, None = the current one; `project` is relative to it or absolute.
+
+    quiet: what Snakemake does not say; without "rules" it tells of each job.
+    """
+    options = ["--snakefile", snakefile, "--cores", cores, "--quiet", *quiet]
     options += ["--directory", directory] if directory else []
     given = [f"project={project}", *config] if project is not None else []
     parts = [sys.executable, "-m", "snakemake", *arguments, *options, *(["--config", *given] if given else [])]
