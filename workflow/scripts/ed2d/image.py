@@ -37,7 +37,7 @@ HEADERS = {  # byte order, format of the number of tags, of an offset, and of a 
 }
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 READ_AT_ONCE = 2**24  # bytes of compressed strips or tiles
-PLAIN = {f"is_{kind}": False for kind in tifffile.TIFF.FILE_FLAGS}  # metadata of microscopes may lead to other files
+PLAIN = {"is_ome": False, "is_lsm": False, "is_scanimage": False, "is_ndpi": False}  # tifffile would follow their pages
 
 
 @dataclass(frozen=True)
