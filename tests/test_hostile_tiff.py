@@ -57,6 +57,8 @@ FILES = {  # what the message has, None where it may be read
     "tiles of a pixel": ("", {"tags": [(322, "I", 1), (323, "I", 1), (256, "I", 20000), (257, "I", 20000)]}),
     "tag beyond the file": ("", {"tags": [(273, "I", 2**32 - 1, 8)]}),
     "tag of half a gigabyte": ("too many numbers", {"tags": [(270, "s", 2**29, 8)]}),
+    "many widths": ("50 numbers in the tag 256", {"tags": [(256, "I", [20] * 50)]}),
+    "many bits": (None, {"tags": [(258, "H", [16, 8] * 500)]}),
     "many tags": ("tags", {"tags": [(50000 + n, "H", 1) for n in range(300)]}),
     "offset below 0": ("", {"kind": "i", "tags": [(273, "i", -8)]}),
     "strips of nothing": ("cut short", {"tags": [(279, "I", 0)]}),
