@@ -3,6 +3,7 @@ import json
 import os
 import shlex
 import sys
+from compileall import compile_dir
 from functools import cache
 from hashlib import md5
 from pathlib import Path
@@ -15,6 +16,10 @@ from snakemake.utils import update_config, validate
 
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
+if (
+    workflow.is_main_process
+):  # else each job would, where Python is told not to keep bytecode
+    compile_dir(ROOT / "workflow/scripts", quiet=2)
 
 from ed2d.batches import plan_batches
 from ed2d.configuration import refusal, with_numbers
