@@ -79,8 +79,7 @@ def _row(project, name):
             "outdated",
             reading.error or "its results were made with other values; run again with --forcerun extract",
         )
-    seconds = [_last(log, SECONDS) for log in logs.values()]
-    return Row(name, "measured", **reading.figures, seconds=None if None in seconds else sum(map(float, seconds)))
+    return Row(name, "measured", **reading.figures, seconds=_seconds(logs.values()))
 
 
 def _unfinished(step, log):
@@ -92,6 +91,14 @@ def _unfinished(step, log):
     if log.exists() and not log.stat().st_size:
         return "unfinished", f"{log} is empty: the job was killed or the disk is full; run again"
     return "unfinished", "not finished; run again"
+
+
+def _seconds(logs):
+    """The sum of what log files end with; None where one does not."""
+    try:
+        return sum(float(_last(log, SECONDS)) for log in logs)
+    except (TypeError, ValueError):
+        return None
 
 
 def _last(log, beginning):
