@@ -107,6 +107,19 @@ def _remembered(memory):
     try:
         known = json.loads(memory.read_bytes())
         readings = {path: (content, Reading(**reading)) for path, (content, reading) in known["readings"].items()}
-        return readings, dict(known["files"])
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return {path: entry for path, entry in readings.items() if _sound(entry[1])}, dict(known["files"])
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return {}, {}
+
+
+def _sound(reading):
+    """Whether a Reading has the types that every run gives it."""
+    error, written, made, figures = (getattr(reading, name) for name in ("error", "written", "made", "figures"))
+    return (
+        isinstance(error, str | None)
+        and all(isinstance(group, dict) for group in (written, made, figures))
+        and all(isinstance(value, str) for value in written.values())
+        and set(made) == set(() if error else MADE)
+        and all(isinstance(value, str | None) for value in made.values())
+        and all(name in FIGURES and type(value).__name__ == FIGURES[name][1] for name, value in figures.items())
+    )
