@@ -27,7 +27,11 @@ class RunLock:
         """For a run; InputError when another has the lock, or left parts, or when the project cannot be written to."""
         self.refused = True
         run = self._taken(RUN, fcntl.LOCK_EX, "is being measured by another run")
-        _remove(self._taken(PARTS, fcntl.LOCK_EX, "is still being measured by jobs of an earlier run"))
+        try:
+            _remove(self._taken(PARTS, fcntl.LOCK_EX, "is still being measured by jobs of an earlier run"))
+        except InputError:
+            _remove(run)
+            raise
         self.refused, self._file = False, run
 
     def share(self):
@@ -86,9 +90,10 @@ def _attempt(path, kind):
 
 
 def _remove(file):
-    """Ends a lock with its file."""
+    """Ends a lock with its file, but for one that another process has made when somebody had removed that."""
     with suppress(OSError):
-        os.unlink(file.name)
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
+            os.unlink(file.name)
     file.close()
 
 
