@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from compileall import compile_dir
+from contextlib import suppress
 from functools import cache
 from hashlib import md5
 from pathlib import Path
@@ -88,12 +89,16 @@ def finish(directory=os.getcwd()):
     complete = False
     try:
         summary = summarise(project)
-        print(*summary.lines, sep="\n", file=sys.stderr, flush=True)
-        complete = summary.complete
+        lines, complete = summary.lines, summary.complete
     except InputError as error:
-        print(error, file=sys.stderr, flush=True)
+        lines = [str(error)]
     lock.give_back()
-    everything = set(workflow.dag_settings.targets) <= {"all", "integrate_all"}
+    with suppress(OSError, AttributeError, ValueError):  # the terminal may be gone
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    asked = workflow.dag_settings
+    everything = set(asked.targets) <= {"all", "integrate_all"} and not (
+        asked.until or asked.omit_from or asked.batch
+    )
     if (
         everything
         and not complete

@@ -12,7 +12,7 @@ from .friedel import r_friedel
 from .gain import UnknownGain
 from .gaussian import widths
 from .inputs import read_inputs
-from .mtz import write_mtz
+from .mtz import file_digest, write_mtz
 from .refine import NAMES, parameters_of
 
 RIGHT_RCHI2 = (0.7, 1.4)  # of fits where there is little but background
@@ -51,10 +51,10 @@ def extract(*, output, **given):
         ) from error
     _check_noise(extraction, inputs)
     _check_lattice(extraction, verified, inputs)
-    results = _results(extraction, verified, start, inputs.digest)
     inputs.check_unchanged()
     write_mtz(output, extraction.table(), inputs.header(extraction.lattice, extraction.noise, extraction.profile))
-    replace_group(info, EXTRACTED, results)
+    made = {"Inputs": inputs.digest, "Reflections": file_digest(output)}
+    replace_group(info, EXTRACTED, _results(extraction, verified, start, made))
     return _summary(inputs.name, extraction)
 
 
@@ -115,8 +115,8 @@ def _moved(extraction, verified):
     return float(np.max(distance, initial=0.0))
 
 
-def _results(extraction, verified, start, inputs):
-    """The group DiffExtract of info.xml; `inputs`: the digest of the values that it was made with."""
+def _results(extraction, verified, start, made):
+    """The group DiffExtract of info.xml; `made`: digests of the values that it was made with and of the reflections."""
     refined, noise, flag = extraction.refined, extraction.noise, extraction.spots.flag
     value, pairs = _r_friedel(extraction)
     sigmas = {name: float(sigma) for name, sigma in zip(NAMES, refined.sigma, strict=True)}
@@ -124,7 +124,7 @@ def _results(extraction, verified, start, inputs):
         "DiffExtract",
         {
             "Program": f"ed2d {__version__}",
-            "Inputs": inputs,
+            **made,
             "Predicted": len(flag),
             "Fitted": int(np.sum(flag & flags.NOT_FITTED == 0)),
             "Used": int(extraction.used.sum()),

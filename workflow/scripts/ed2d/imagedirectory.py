@@ -55,6 +55,14 @@ class ImageDirectory:
             if path.exists() and not os.access(path, os.W_OK):
                 raise InputError(path, "is write-protected", "make it writable or remove it")
 
+    def check_results(self):
+        """InputError when a result is something that Snakemake would stop all images at."""
+        for path in self.results(*RESULTS, *RESIDUALS):
+            if path.is_symlink() and not path.exists():
+                raise InputError(path, "is a link to nowhere", "remove it")
+            if path.exists() and not path.is_file():
+                raise InputError(path, "is not a file", "remove it")
+
     def newer_than(self, result):
         """Whether image or mask are newer than a file."""
         return any(path.stat().st_mtime > result.stat().st_mtime for path in (self.image, self.mask) if path)

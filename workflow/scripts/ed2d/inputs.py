@@ -1,5 +1,6 @@
 """What both steps start from: the documents, parameters and image of one directory, read, checked and logged."""
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from .emdatainfo import Document
 from .errors import InputError
 from .image import Image, read_image
 from .job import check_wanted
+from .joblog import FILES
 from .mtz import Header, batch_number
 from .parameters import Parameters, describe, effective_parameters, unknown_items, unused_groups
 from .spots import FEWEST_PIXELS
@@ -109,6 +111,7 @@ def read_inputs(step, *, name, image, mask, info, project, config, planned=None)
         log.warning("%s: holds %d pages; the first is the image, the others are not read", image, still.pages)
     mask = Path(mask).name if mask else "none"
     log.info("mask file = %s", mask)
+    log.info("%s%s", FILES, json.dumps(files))
     log.info("%d of %d pixels are ignored, %d saturated", still.ignored.sum(), still.data.size, still.saturated.sum())
     return Inputs(step, name, sources, written, files, documents[0], parameters, still, mask)
 

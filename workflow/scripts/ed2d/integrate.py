@@ -11,7 +11,7 @@ from .inputs import read_inputs
 from .integration import integrate_image
 from .intensity import REASONS
 from .montage import write_montage
-from .mtz import read_mtz, write_mtz
+from .mtz import file_digest, read_mtz, write_mtz
 
 FAR_FROM_0, FAR_FROM_1 = 0.2, 0.1  # mean and width of the pulls of a null control
 FAR_BACKGROUND = 1.0  # mean and width - 1 of the differences of backgrounds
@@ -51,7 +51,8 @@ def integrate(*, reflections, output, raw, corrected, residuals=None, **given):
     for path, pixels, what in pictures:
         write_montage(path, *integration.pictures(pixels), title=f"{inputs.name}: boxes, {what}")
     write_mtz(output, integration.table, inputs.header(*made))
-    replace_group(inputs.info.path, INTEGRATED, _results(integration, inputs.digest))
+    made_of = {"Inputs": inputs.digest, "Reflections": file_digest(reflections)}
+    replace_group(inputs.info.path, INTEGRATED, _results(integration, made_of))
     return _summary(inputs.name, integration)
 
 
@@ -87,8 +88,8 @@ def _check(integration, inputs):
         log.warning(said, path, 100 * lost)
 
 
-def _results(integration, inputs):
-    """The group DiffIntegrate of info.xml; `inputs`: the digest of the values that it was made with."""
+def _results(integration, made_of):
+    """The group DiffIntegrate of info.xml; `made_of`: digests of the values it was made with and of `_ext.mtz`."""
     table, null, backgrounds = integration.table, integration.null_control, integration.backgrounds
     curve = zip(integration.loss, integration.loss_sigma, strict=True)
     ratio, ratio_sigma = integration.profile_over_box
@@ -96,7 +97,7 @@ def _results(integration, inputs):
         "DiffIntegrate",
         {
             "Program": f"ed2d {__version__}",
-            "Inputs": inputs,
+            **made_of,
             "Points": len(integration.extracted),
             "Integrated": len(table),
             "Rejected": {reason: int(rows.sum()) for reason, rows in integration.measured.rejected.items()},

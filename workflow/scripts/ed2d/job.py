@@ -16,9 +16,8 @@ from . import __version__
 from .atomic import clear_leftovers
 from .errors import InputError
 from .imagedirectory import ImageDirectory
+from .joblog import ERROR, SECONDS
 
-ERROR = "ERROR: "  # begins the last line of the log of a job that has failed
-SECONDS = "CPU seconds = "  # and of one that is done
 RUN = "ED2D_RUN"  # the variable with the process number of the Snakemake that a job belongs to
 
 _parent = None
@@ -69,7 +68,8 @@ def run(step, *, log, **arguments):
         sys.exit(1)
     logger.info("%s", summary)
     logger.info("%s%.2f", SECONDS, time.process_time())
-    sys.stderr.write(f"{summary}\n")
+    with suppress(OSError, AttributeError, ValueError):  # the terminal may be gone: no reason to lose the results
+        print(summary, file=sys.stderr, flush=True)
 
 
 def _told(error):

@@ -1,5 +1,6 @@
 """Reflection tables as standard unmerged MTZ files, and back."""
 
+import hashlib
 import math
 import os
 import re
@@ -14,7 +15,7 @@ from .errors import InputError
 from .history import Header, printable, read_history, write_history
 from .table import empty_table, extract_columns, extract_dtype, grow_steps, integrate_columns, integrate_dtype
 
-__all__ = ["Header", "batch_number", "from_gemmi", "read_mtz", "to_gemmi", "write_mtz"]
+__all__ = ["Header", "batch_number", "file_digest", "from_gemmi", "read_mtz", "to_gemmi", "write_mtz"]
 
 INDEX = ("H", "K", "L", "M/ISYM", "BATCH")
 NEVER_MISSING = {"extract": (), "integrate": ("I", "SIGI")}
@@ -44,6 +45,12 @@ def write_mtz(path, table, header):
     content = to_gemmi(table, header).write_to_bytes()
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def file_digest(path):
+    """Sixteen hexadecimal digits that tell a reflection file from others."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def read_mtz(path):

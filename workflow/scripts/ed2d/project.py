@@ -10,6 +10,7 @@ from .emdatainfo import Document
 from .errors import InputError, printable
 from .image import read_image
 from .imagedirectory import RESULTS, ImageDirectory
+from .joblog import read_log
 from .parameters import effective_parameters
 from .readings import Readings
 
@@ -107,7 +108,8 @@ class Project:
         try:
             if reading.error:
                 return reading.error
-            if not self.up_to_date(name, reading):
+            entry.check_results()
+            if self.outdated(name, reading):
                 entry.check_access()
             if self._replaced(entry):
                 self._check_image(entry)
@@ -122,13 +124,9 @@ class Project:
         (extracted,) = entry.results("_ext.mtz")
         if not extracted.exists():
             return False
-        known = self.readings.files.get(entry.name)
+        (log,) = entry.results("_ext.log")
+        known = read_log(log).files
         return entry.newer_than(extracted) if known is None else known != entry.file_values()
-
-    def remember(self, measured):
-        """Keeps for the next run what was read; image and mask of those `measured` are what their results are of."""
-        self.readings.files |= {name: self.entry(name).file_values() for name in measured}
-        self.readings.remember()
 
     def _check_image(self, entry):
         """InputError when an image cannot be measured.
@@ -138,10 +136,21 @@ class Project:
         parameters = effective_parameters(Document.read(entry.info), self.document, self.config)
         read_image(entry.image, mask_path=entry.mask, shapes=parameters.mask, saturation=parameters.saturation)
 
-    def up_to_date(self, name, reading):
-        """Whether an image has all results, and they were made with the values that are in force."""
-        made = not reading.error and all(reading.made[step] == digest(step, reading.written) for step in STEPS)
-        return made and all(path.exists() for path in self.entry(name).results(*RESULTS))
+    def outdated(self, name, reading):
+        """Why the results of an image are not those of what is in force, or None; `reading`: its info.xml as it is."""
+        entry = self.entry(name)
+        if not all(path.exists() for path in entry.results(*RESULTS)):
+            return "not all of its results are there; run again"
+        if reading.error:
+            return reading.error
+        if any(reading.made[step] != digest(step, reading.written) for step in STEPS):
+            return "its results were made with other values; run again with --forcerun extract"
+        if reading.made["reflections"] != reading.made["integrated"]:
+            return "its intensities are of an earlier extraction; run again with --forcerun integrate"
+        logged = [read_log(log).files for log in entry.results("_ext.log", "_int.log")]
+        if any(files not in (None, entry.file_values()) for files in logged):
+            return "image or mask are no longer those that were measured; run again with --forcerun extract"
+        return None
 
     @cached_property
     def images(self):

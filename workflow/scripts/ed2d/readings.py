@@ -13,7 +13,12 @@ from .emdatainfo import EXTRACTED, INTEGRATED, Document
 from .errors import InputError
 from .xmlbytes import read_bytes
 
-MADE = {"extract": f"{EXTRACTED}/Inputs", "integrate": f"{INTEGRATED}/Inputs"}
+MADE = {
+    "extract": f"{EXTRACTED}/Inputs",
+    "integrate": f"{INTEGRATED}/Inputs",
+    "reflections": f"{EXTRACTED}/Reflections",
+    "integrated": f"{INTEGRATED}/Reflections",
+}
 FIGURES = {
     "spots": (f"{EXTRACTED}/Predicted", "int"),
     "used": (f"{EXTRACTED}/Used", "int"),
@@ -29,7 +34,8 @@ class Reading:
     """What an info.xml says under a project.xml and a configuration.
 
     error: why it cannot be used, or None; written: the `written_values`; made: by step, the digest of the values that
-    its results were made with; figures: numbers of the results by name, those that are there.
+    its results were made with, and digests of the reflections of the extraction and of those that were integrated;
+    figures: numbers of the results by name, those that are there.
     """
 
     error: str | None
@@ -47,16 +53,12 @@ class Readings:
     """Reads info.xml files; content that is in the JSON file `memory` of an earlier run is not parsed again."""
 
     def __init__(self, memory, project, config):
-        """project: the Document of project.xml; config: nested dict.
-
-        `files` is for the `file_values` of measured images, by name.
-        """
+        """project: the Document of project.xml; config: nested dict."""
         self.memory, self.project, self.config = Path(memory), project, config
         shared = (__version__, config, hashlib.sha256(read_bytes(project.path)[0]).hexdigest())
         self._shared = json.dumps(shared, sort_keys=True).encode()
-        self._known, self._files = _remembered(self.memory)
+        self._known = _remembered(self.memory)
         self._seen = {}
-        self.files = dict(self._files)
 
     def read(self, path):
         """The Reading of a file as it is now."""
@@ -74,14 +76,14 @@ class Readings:
 
     def remember(self):
         """Writes what was read for the next run, if there is anything new; without it that one only takes longer."""
-        if (self._seen, self.files) == (self._known, self._files):
+        if self._seen == self._known:
             return
         with suppress(OSError, InputError):
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             clear_leftovers(self.memory.parent)
             with replacing(self.memory) as temporary:
                 readings = {path: (content, asdict(reading)) for path, (content, reading) in self._seen.items()}
-                temporary.write_text(json.dumps({"readings": readings, "files": self.files}), encoding="utf-8")
+                temporary.write_text(json.dumps(readings), encoding="utf-8")
 
     def _parsed(self, data, path):
         try:
@@ -103,13 +105,13 @@ def _item(document, path, kind):
 
 
 def _remembered(memory):
-    """Readings by path and file values by name of an earlier run; nothing where they cannot be read."""
+    """The readings of an earlier run by path; nothing where they cannot be read."""
     try:
         known = json.loads(memory.read_bytes())
-        readings = {path: (content, Reading(**reading)) for path, (content, reading) in known["readings"].items()}
-        return {path: entry for path, entry in readings.items() if _sound(entry[1])}, dict(known["files"])
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
-        return {}, {}
+        readings = {path: (content, Reading(**reading)) for path, (content, reading) in known.items()}
+        return {path: entry for path, entry in readings.items() if _sound(entry[1])}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def _sound(reading):

@@ -59,6 +59,8 @@ class RunLock:
             cure = "wait for the end or stop it, then run again"
             raise InputError(self.directory, f"{problem} ({holder})", cure) from None
         except OSError as error:
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise InputError(path, "is not the file that ed2d makes", "remove it") from error
             problem = f"cannot be written to ({error.strerror})"
             raise InputError(self.directory, problem, "make it writable, or measure a copy of it") from error
         return file
@@ -74,7 +76,7 @@ def _holder(path):
 
 def _attempt(path, kind):
     """The open and locked file with its holder in it; None when it was removed by its former holder meanwhile."""
-    file = open(path, "a", encoding="utf-8")
+    file = open(path, "a", encoding="utf-8", opener=_no_link)
     try:
         _lock(file, kind)
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -87,6 +89,11 @@ def _attempt(path, kind):
         raise
     file.close()
     return None
+
+
+def _no_link(path, flags):
+    """Opens a file, but nothing that a link of this name leads to, and without waiting."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _remove(file):

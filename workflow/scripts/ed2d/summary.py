@@ -6,8 +6,7 @@ from statistics import median
 
 from .atomic import clear_leftovers, replacing
 from .errors import InputError, printable
-from .job import ERROR, SECONDS
-from .project import STEPS
+from .joblog import read_log
 
 FILE = "summary.tsv"
 SHOWN = 20  # images of a status on the screen; the file has all
@@ -54,7 +53,7 @@ def summarise(project):
     path = project.directory / FILE
     said = f"{project.directory}: {len(measured)} of {len(rows)} images are measured; see {path}"
     lines = [*_table(rows), said, *_reasons(rows)]
-    project.remember(measured)
+    project.readings.remember()
     clear_leftovers(project.directory)
     try:
         _write(path, rows)
@@ -68,46 +67,27 @@ def _row(project, name):
         return Row(name, "skipped", project.skipped[name])
     if name in project.refused:
         return Row(name, "failed", project.refused[name])
-    logs = dict(zip(STEPS, project.entry(name).results("_ext.log", "_int.log"), strict=True))
-    for step, result in zip(STEPS, project.entry(name).results("_ext.mtz", "_int.mtz"), strict=True):
+    entry = project.entry(name)
+    logs = entry.results("_ext.log", "_int.log")
+    for log, result in zip(logs, entry.results("_ext.mtz", "_int.mtz"), strict=True):
         if not result.exists():
-            return Row(name, *_unfinished(step, logs[step]))
-    reading = project.readings.read(project.entry(name).info)
-    if not project.up_to_date(name, reading):
-        return Row(
-            name,
-            "outdated",
-            reading.error or "its results were made with other values; run again with --forcerun extract",
-        )
-    return Row(name, "measured", **reading.figures, seconds=_seconds(logs.values()))
+            return Row(name, *_unfinished(log))
+    reading = project.readings.read(entry.info)
+    if reason := project.outdated(name, reading):
+        return Row(name, "outdated", reason)
+    seconds = [read_log(log).seconds for log in logs]
+    return Row(name, "measured", **reading.figures, seconds=None if None in seconds else sum(seconds))
 
 
-def _unfinished(step, log):
-    """Status and reason of an image that lacks the result of a step."""
-    if error := _last(log, ERROR):
+def _unfinished(log):
+    """Status and reason of an image that lacks the result of the step with this log."""
+    if error := read_log(log).error:
         return "failed", error
-    if step == "integrate" and not log.exists():
+    if log.name.endswith("_int.log") and not log.exists():
         return "extracted", "not integrated; run again"
     if log.exists() and not log.stat().st_size:
         return "unfinished", f"{log} is empty: the job was killed or the disk is full; run again"
     return "unfinished", "not finished; run again"
-
-
-def _seconds(logs):
-    """The sum of what log files end with; None where one does not."""
-    try:
-        return sum(float(_last(log, SECONDS)) for log in logs)
-    except (TypeError, ValueError):
-        return None
-
-
-def _last(log, beginning):
-    """What follows `beginning` in the last line of a log file, or None."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    return lines[-1].removeprefix(beginning) if lines and lines[-1].startswith(beginning) else None
 
 
 def _write(path, rows):
