@@ -39,8 +39,17 @@ try:
 except WorkflowError as error:
     raise WorkflowError(str(refusal(error.__context__))) from None
 
+
+def checked(question):
+    """The answer of the project, or its InputError as Snakemake's one line."""
+    try:
+        return question()
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
 EXAMPLE = "example"
-PROJECT = one_spelling(config["project"])
+PROJECT = checked(lambda: one_spelling(config["project"]))
 PROJECT_XML = str(Path(PROJECT, "project.xml"))
 FOLDER = str(Path(PROJECT, "{image}"))
 IMAGE = f"{FOLDER}/{{image}}"
@@ -69,14 +78,6 @@ os.environ.update(
 
 project = Project(PROJECT, config, memory=f"{MEMORY}/readings.json")
 lock = RunLock(PROJECT)
-
-
-def checked(question):
-    """The answer of the project, or its InputError as Snakemake's one line."""
-    try:
-        return question()
-    except InputError as error:
-        raise WorkflowError(str(error)) from None
 
 
 @atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself

@@ -15,6 +15,7 @@ from .parameters import effective_parameters
 from .readings import Readings
 
 NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}<>*?\"'$`]+")  # what Snakemake and a shell carry unchanged
+UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff{}<>]")  # in a path: Snakemake takes these for wildcards and the like
 PERIODIC = re.compile(r"(.+?)\1{18}$")  # Snakemake takes such an end for a runaway wildcard
 STEPS = ("extract", "integrate")
 
@@ -22,10 +23,14 @@ STEPS = ("extract", "integrate")
 def one_spelling(directory):
     """The same text for every way to write a directory: relative to the working directory where it lies below that.
 
-    Snakemake remembers parameters by the paths of results: under another spelling it would not know them.
+    Snakemake remembers parameters by the paths of results: under another spelling it would not know them. InputError
+    for characters that it takes for something else.
     """
     path, here = Path(directory).expanduser().resolve(), Path.cwd().resolve()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+    path = str(path.relative_to(here) if path.is_relative_to(here) else path)
+    if unfit := UNFIT.search(path):
+        raise InputError("config", f"the path {path} of project has {unfit[0]!r} in it", "rename the directory")
+    return path
 
 
 class Project:
