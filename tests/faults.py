@@ -72,9 +72,12 @@ def started(directory, *arguments, cwd=None, said="said.txt", **keywords):
     try:
         yield Background(process, path, time.monotonic())
     finally:  # a test that failed leaves nothing behind
-        with suppress(ProcessLookupError):
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        for job in _group(process.pid):
+            if _runs(job, SCRIPTS):
+                job.kill()
 
 
 def assert_same_results(project, reference):

@@ -23,7 +23,7 @@ def snakemake_alone(run):
 
 
 def snakemake_and_jobs(run):
-    with suppress(ProcessLookupError):  # the run may be over
+    if run.process.poll() is None:  # the run may be over
         os.killpg(run.process.pid, signal.SIGKILL)
 
 
@@ -42,7 +42,7 @@ def terminated(run):
 
 def interrupted(run):
     """As by Ctrl-C, which goes to all processes of the terminal."""
-    with suppress(ProcessLookupError):
+    if run.process.poll() is None:
         os.killpg(run.process.pid, signal.SIGINT)
 
 
