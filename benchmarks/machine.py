@@ -21,11 +21,12 @@ def described():
     return f"{date.today()}, {versions}, scipy {scipy.__version__}, {machine}"
 
 
-def arguments(description, **help_of):
-    """Arguments --runs and --quick of a benchmark; prints what it runs on."""
+def arguments(description, *, runs, **switches):
+    """The argument --runs of a benchmark and its switches, with their help; prints what it runs on."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help=help_of["runs"])
-    parser.add_argument("--quick", action="store_true", help=help_of["quick"])
+    parser.add_argument("--runs", type=int, default=5, help=runs)
+    for name, meaning in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=meaning)
     given = parser.parse_args()
     print(described(), end="\n\n")
     return given

@@ -28,7 +28,7 @@ def tables(script, often="--runs"):
     """The tables that a quick run prints, each as a header and its rows of cells; `often`: its option for one run."""
     command = [sys.executable, BENCHMARKS / script, "--quick", often, "1"]
     environment = os.environ | {"PYTHONPATH": str(LIBRARY)}
-    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=300).stdout
     found = re.findall(r"^(\|.*\|)\n\|[-|]+\|\n((?:\|.*\|\n)+)", printed, re.MULTILINE)
     return [(cells(header), [cells(row) for row in rows.splitlines()]) for header, rows in found]
 
@@ -68,6 +68,20 @@ def test_bench_integrate_prints_errors_of_every_intensity():
     assert [row[1] for row in bound] == ["spots", *methods] and [row[1] for row in relative[1:]] == ["spots", *methods]
     assert np.all(numbers([row[-1:] for row in bound], 0) > 0)
     assert [row[1:3] for row in pulls] == [[method, clarity] for method in methods for clarity in ("> 10", "<= 10")]
+
+
+def test_bench_workflow_prints_what_jobs_cost():
+    (names, (first,)), (again, empty), (parts, steps), (_, packages) = tables("bench_workflow.py")
+    run, jobs = dict(zip(names, first, strict=True)), 4
+    assert run["first run of"] == "2" and [row[0] for row in empty] == ["2", "4"]
+    more = (float(run["CPU s"]) - float(run["one process s"])) / jobs
+    assert float(run["more s/job"]) == pytest.approx(more, abs=0.1 / jobs)  # both are rounded to 0.1 s
+    assert float(run["job's process s"]) > 0 and float(run["peak MB"]) > 0 and float(run["of allowed"]) > 0
+    assert np.all(numbers([[row[again.index("CPU s")], row[again.index("peak MB")]] for row in empty], 0) > 0)
+    assert parts[1:] == ["interpreter", "imports", "work", "together"]
+    for row in numbers(steps, 1):
+        assert row[:3].sum() == pytest.approx(row[3], abs=0.002)  # each is rounded to 0.001 s
+    assert {"ed2d", "numpy", "gemmi"} <= {row[0] for row in packages}
 
 
 def test_the_best_fit_of_a_still_is_unbiased_with_right_errors(modules):
