@@ -3,6 +3,7 @@
 An element with a `value` attribute is an item, one without is a group. Paths are names below the root, joined by `/`.
 """
 
+import hashlib
 import math
 import numbers
 import re
@@ -107,10 +108,11 @@ def wanted_text(kind, *, low=None, high=None, above=None, below=None):
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A parsed EMDataInfo file."""
+    """A parsed EMDataInfo file; `content` changes with any of its bytes."""
 
     path: Path
     root: etree._Element
+    content: str
 
     @classmethod
     def read(cls, path):
@@ -121,7 +123,7 @@ class Document:
     @classmethod
     def parse(cls, data, path):
         """Takes the bytes of the file `path`; InputError when they are not XML, or hold entities or too much."""
-        return cls(Path(path), _parse(Encoded.decode(data, path).utf8, path))
+        return cls(Path(path), _parse(Encoded.decode(data, path).utf8, path), hashlib.sha256(data).hexdigest())
 
     def item(self, path, kind, *, within=None, **limits):
         """Value of an item, or None when it is absent.

@@ -40,6 +40,10 @@ class Project:
         """memory: a file for what is remembered from run to run."""
         self.directory, self.config, self.memory = Path(directory), config, memory
 
+    def anew(self):
+        """The same project as it is now."""
+        return Project(self.directory, self.config, self.memory)
+
     @cached_property
     def document(self):
         """project.xml; InputError where it is missing or broken."""

@@ -55,7 +55,7 @@ class Readings:
     def __init__(self, memory, project, config):
         """project: the Document of project.xml; config: nested dict."""
         self.memory, self.project, self.config = Path(memory), project, config
-        shared = (__version__, config, hashlib.sha256(read_bytes(project.path)[0]).hexdigest())
+        shared = (__version__, config, project.content)
         self._shared = json.dumps(shared, sort_keys=True).encode()
         self._known = _remembered(self.memory)
         self._seen = {}

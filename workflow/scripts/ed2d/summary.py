@@ -48,12 +48,13 @@ class Summary:
 
 def summarise(project):
     """Writes the summary of a project where it is new. InputError where there is no project."""
-    rows = [_row(project, entry.name) for entry in project.directories]
+    present = project.anew()
+    rows = [_row(project, present, entry.name) for entry in project.directories]
     measured = [row.image for row in rows if row.status == "measured"]
     path = project.directory / FILE
     said = f"{project.directory}: {len(measured)} of {len(rows)} images are measured; see {path}"
     lines = [*_table(rows), said, *_reasons(rows)]
-    project.readings.remember()
+    present.readings.remember()
     clear_leftovers(project.directory)
     try:
         _write(path, rows)
@@ -62,7 +63,8 @@ def summarise(project):
     return Summary(lines, len(measured) == sum(row.status != "skipped" for row in rows))
 
 
-def _row(project, name):
+def _row(project, present, name):
+    """What was decided about an image when the run was planned, else what it has at present."""
     if name in project.skipped:
         return Row(name, "skipped", project.skipped[name])
     if name in project.refused:
@@ -72,8 +74,8 @@ def _row(project, name):
     for log, result in zip(logs, entry.results("_ext.mtz", "_int.mtz"), strict=True):
         if not result.exists():
             return Row(name, *_unfinished(log))
-    reading = project.readings.read(entry.info)
-    if reason := project.outdated(name, reading):
+    reading = present.readings.read(entry.info)
+    if reason := present.outdated(name, reading):
         return Row(name, "outdated", reason)
     seconds = [read_log(log).seconds for log in logs]
     return Row(name, "measured", **reading.figures, seconds=None if None in seconds else sum(seconds))
