@@ -112,7 +112,7 @@ class Document:
 
     path: Path
     root: etree._Element
-    content: str
+    content: str = ""
 
     @classmethod
     def read(cls, path):
