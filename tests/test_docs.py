@@ -276,7 +276,7 @@ def test_config_readme_has_every_key_with_its_default_and_limits():
     keys = list(schema_keys(schema))
     assert set(defaults) <= set(keys)
     types = {entry.path: limits_text(entry) for entry in (*REGISTRY, *INTEGRATE, *UNIT_CELL, WAVELENGTH)}
-    assert set(keys) == {"project", "residuals", *types}
+    assert set(keys) == {"project", "images_per_job", "residuals", *types}
     for key in keys:
         default = str(defaults[key]).replace("False", "false") if key in defaults else None
         assert rows[key][0] == (f"`{default}`" if default else "none"), key

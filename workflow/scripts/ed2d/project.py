@@ -18,6 +18,7 @@ NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}<>*?\"'$`]+")  # what Snak
 UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff{}<>]")  # in a path: Snakemake takes these for wildcards and the like
 PERIODIC = re.compile(r"(.+?)\1{18}$")  # Snakemake takes such an end for a runaway wildcard
 STEPS = ("extract", "integrate")
+AGAIN = "run again; where that does nothing, with --forcerun extract"
 
 
 def one_spelling(directory):
@@ -153,12 +154,12 @@ class Project:
         if reading.error:
             return reading.error
         if any(reading.made[step] != digest(step, reading.written) for step in STEPS):
-            return "its results were made with other values; run again with --forcerun extract"
+            return f"its results were made with other values; {AGAIN}"
         if reading.made["reflections"] != reading.made["integrated"]:
-            return "its intensities are of an earlier extraction; run again with --forcerun integrate"
+            return f"its intensities are of an earlier extraction; {AGAIN}"
         logged = [read_log(log).files for log in entry.results("_ext.log", "_int.log")]
         if any(files not in (None, entry.file_values()) for files in logged):
-            return "image or mask are no longer those that were measured; run again with --forcerun extract"
+            return f"image or mask are no longer those that were measured; {AGAIN}"
         return None
 
     @cached_property

@@ -27,6 +27,7 @@ FIGURES = {
     "r_friedel": (f"{INTEGRATED}/RFriedelProfile", "float"),
     "null_width": (f"{INTEGRATED}/NullControl/ProfileFit/Width", "float"),
 }
+OF_NO_VALUE = ("project", "images_per_job", "residuals")  # keys of the configuration that no reading depends on
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Readings:
     def __init__(self, memory, project, config):
         """project: the Document of project.xml; config: nested dict."""
         self.memory, self.project, self.config = Path(memory), project, config
-        shared = (__version__, config, project.content)
+        values = {key: value for key, value in config.items() if key not in OF_NO_VALUE}
+        shared = (__version__, values, project.content)
         self._shared = json.dumps(shared, sort_keys=True).encode()
         self._known = _remembered(self.memory)
         self._seen = {}
