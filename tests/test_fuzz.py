@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ed2d.emdatainfo import Document, group_element, refined_lattice, replace_group, verified_lattice
 from ed2d.errors import InputError
-from ed2d.image import DTYPES, read_tiff
 from ed2d.mtz import read_mtz, write_mtz
 from ed2d.parameters import describe, effective_parameters, unknown_items, unused_groups
+from ed2d.tiff import DTYPES, read_tiff
 from emdatafiles import EXTRACT, LATTICE, lattice_xml
 from runs import CHECKOUT
 from test_mtz import make_header, make_table

@@ -11,9 +11,9 @@ import tifffile
 
 from ed2d.emdatainfo import Document
 from ed2d.errors import InputError
-from ed2d.image import read_tiff
 from ed2d.maskshapes import MOST_NODES, MOST_SHAPES, Circle, Composite, Extent, Invert, Polygon, rasterise, read_shapes
 from ed2d.mtz import read_mtz, write_mtz
+from ed2d.tiff import read_tiff
 from emdatafiles import refusal, write
 from hostile import told
 from test_mtz import make_header, make_table

@@ -10,7 +10,8 @@ import pytest
 import tifffile
 
 from ed2d.errors import InputError
-from ed2d.image import read_image, read_tiff
+from ed2d.image import read_image
+from ed2d.tiff import read_tiff
 from hostile import Tiff, grey, told
 
 PIXELS = np.arange(800, dtype="<u2").tobytes()
@@ -32,7 +33,7 @@ def shared_strips(path, codec, size, rows):
 def test_bombs(tmp_path, codec):
     """A small file that declares a huge image, by strips that share their bytes, is refused before it is decoded."""
     paths = [shared_strips(tmp_path / f"{size}.tif", codec, size, rows) for size, rows in ((40000, 400), (16384, 256))]
-    for path, outcome in told(paths, "image", "read_tiff").items():
+    for path, outcome in told(paths, "tiff", "read_tiff").items():
         assert "nothing can be on it" in outcome, path
 
 
@@ -85,7 +86,7 @@ def test_hostile_files(tmp_path):
     """Absurd sizes, counts, offsets and metadata are refused or without effect."""
     (tmp_path / "other.tif").write_bytes(b"")
     files = {str(small(tmp_path / f"{name}.tif", **keywords)): part for name, (part, keywords) in FILES.items()}
-    for path, outcome in told(files, "image", "read_tiff").items():
+    for path, outcome in told(files, "tiff", "read_tiff").items():
         assert files[path] is None or (outcome != "read" and files[path] in outcome), (path, outcome)
         assert files[path] is not None or outcome == "read" or "cannot be read" in outcome, (path, outcome)
 
@@ -103,7 +104,7 @@ def test_chains_of_pages(tmp_path):
     chain = Tiff()
     chain.put(b"".join(struct.pack("<HI", 0, 14 + 6 * n) for n in range(1_000_000)))
     paths.append(chain.write(tmp_path / "chain.tif", 8))
-    outcomes = list(told(paths, "image", "read_tiff").values())
+    outcomes = list(told(paths, "tiff", "read_tiff").values())
     assert all("form a circle" in outcome for outcome in outcomes[:3])
     assert "pages before it" in outcomes[3]
 
@@ -156,7 +157,7 @@ def test_no_files(tmp_path, kind):
         "directory": path.mkdir,
         "circle": lambda: path.symlink_to(path),
     }[kind]()
-    told([path], "image", "read_tiff")
+    told([path], "tiff", "read_tiff")
     with pytest.raises(InputError) as caught:
         read_image(tmp_path / "a.tif", mask_path=path)
     assert caught.value.file == str(path)

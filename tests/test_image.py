@@ -11,8 +11,9 @@ import tifffile
 from scipy import ndimage
 
 from ed2d.errors import InputError
-from ed2d.image import DTYPES, Image, read_image, read_tiff
+from ed2d.image import Image, read_image
 from ed2d.maskshapes import Circle
+from ed2d.tiff import DTYPES, read_tiff
 
 SHAPE = (37, 53)  # not square, not a multiple of any strip or tile
 

@@ -7,9 +7,10 @@ import pytest
 from lxml import etree
 
 from ed2d.exampleproject import example_images, make_example, write_image_directory, write_project_xml
-from ed2d.image import read_image, read_tiff
+from ed2d.image import read_image
 from ed2d.lattice import Lattice
 from ed2d.simulate import Simulation, disturbed, simulate
+from ed2d.tiff import read_tiff
 
 LATTICE = Lattice((231.3, 197.8), (26.1, 5.2), (-7.3, 27.9), 3e-8, -2e-8)
 PLAIN = Simulation(
