@@ -31,6 +31,8 @@ onstart:
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
     elif not config["images_per_job"]:
-        logger.warning("Each step of each image is a job of its own. Give images_per_job.")
+        logger.warning(
+            "Each step of each image is a job of its own. Give images_per_job."
+        )
     if Path(PROJECT).exists():
         checked(lock.take if WHOLE else lock.share)

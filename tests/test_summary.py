@@ -74,8 +74,8 @@ WAYS = {
         "extracted",
         "not integrated; run again",
     ),
-    "stopped": (lambda image: without(image, "{0}_ext.mtz"), "unfinished", "not finished; run again"),
-    "stopped later": (lambda image: without(image, "{0}_int.mtz"), "unfinished", "not finished; run again"),
+    "stopped": (lambda image: without(image, "{0}_ext.mtz"), "unfinished", "not finished: the job was stopped"),
+    "stopped later": (lambda image: without(image, "{0}_int.mtz"), "unfinished", "not finished: the job was stopped"),
     "killed": (killed, "unfinished", "is empty: the job was killed or the disk is full; run again"),
     "other values": (
         lambda image: set_parameter(image / "info.xml", "LatticeExtract", BoxSize=4),

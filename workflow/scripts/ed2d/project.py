@@ -18,6 +18,7 @@ NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}<>*?\"'$`]+")  # what Snak
 UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff{}<>]")  # in a path: Snakemake takes these for wildcards and the like
 PERIODIC = re.compile(r"(.+?)\1{18}$")  # Snakemake takes such an end for a runaway wildcard
 STEPS = ("extract", "integrate")
+SHOWN = 20  # images of a kind on the screen; the summary has all
 AGAIN = "run again; where that does nothing, with --forcerun extract"
 
 
@@ -202,4 +203,5 @@ class Project:
 
     def left_out(self):
         """Lines for the start of a run: which images are not measured, and why."""
-        return [printable(f"skipped: {name}: {reason}") for name, reason in self.skipped.items()]
+        said = [printable(f"skipped: {name}: {reason}") for name, reason in self.skipped.items()]
+        return said if len(said) <= SHOWN else [*said[:SHOWN], f"skipped: and {len(said) - SHOWN} more"]

@@ -3,13 +3,14 @@
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from statistics import median
+from typing import NamedTuple
 
 from .atomic import clear_leftovers, replacing
 from .errors import InputError, printable
 from .joblog import read_log
+from .project import SHOWN
 
 FILE = "summary.tsv"
-SHOWN = 20  # images of a status on the screen; the file has all
 OUTDATED = "its results were made with other values; run again, with --forcerun extract if need be"
 STATUSES = ("measured", "extracted", "unfinished", "outdated", "skipped", "failed")
 
@@ -38,8 +39,7 @@ COLUMNS = tuple(field.name for field in fields(Row))
 MEDIANS = {name: max(len(name), 7) for name in COLUMNS[3:]}  # widths on the screen
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """Lines for the screen, and whether all images are measured that are not skipped."""
 
     lines: list
@@ -49,7 +49,7 @@ class Summary:
 def summarise(project):
     """Writes the summary of a project where it is new. InputError where there is no project."""
     present = project.anew()
-    rows = [_row(project, present, entry.name) for entry in project.directories]
+    rows = [_readable_row(project, present, entry.name) for entry in project.directories]
     measured = [row.image for row in rows if row.status == "measured"]
     path = project.directory / FILE
     said = f"{project.directory}: {len(measured)} of {len(rows)} images are measured; see {path}"
@@ -61,6 +61,14 @@ def summarise(project):
     except InputError as error:
         lines.append(str(error))
     return Summary(lines, len(measured) == sum(row.status != "skipped" for row in rows))
+
+
+def _readable_row(project, present, name):
+    """The row of an image, also where its directory cannot be read."""
+    try:
+        return _row(project, present, name)
+    except OSError as error:
+        return Row(name, "failed", f"cannot be read ({error.strerror}); restore the permission to read it")
 
 
 def _row(project, present, name):
@@ -89,6 +97,8 @@ def _unfinished(log):
         return "extracted", "not integrated; run again"
     if log.exists() and not log.stat().st_size:
         return "unfinished", f"{log} is empty: the job was killed or the disk is full; run again"
+    if log.exists():
+        return "unfinished", "not finished: the job was stopped or killed, perhaps for lack of memory; run again"
     return "unfinished", "not finished; run again"
 
 
