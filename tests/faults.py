@@ -1,5 +1,6 @@
 """Runs that something happens to: started in the background, killed, run again, compared with undisturbed ones."""
 
+import json
 import os
 import signal
 import subprocess
@@ -41,6 +42,14 @@ class Background:
         """The processes that run one of the scripts, each the program itself, not a shell before it."""
         return [child for child in _children(self.process.pid) if _runs(child, scripts or SCRIPTS)]
 
+    def all_stopped(self):
+        """The jobs that have stopped themselves."""
+        return [job for job in self.jobs() if _is_stopped(job)]
+
+    def stopped(self):
+        """Waits for a job that has stopped itself, and returns it."""
+        return self.wait_for(self.all_stopped)[0]
+
     def end(self):
         """The Run, when Snakemake has ended; jobs that it left behind may go on."""
         self.process.wait(runs.TIMEOUT)
@@ -53,16 +62,19 @@ class Background:
 
 
 @contextmanager
-def started(directory, *arguments, cwd=None, said="said.txt", **keywords):
+def started(directory, *arguments, stops=(), **keywords):
     """A run as `runs.snakemake` has it, in the background, the leader of its process group.
 
-    SIGINT has its usual effect, also where the tests themselves are run in the background.
+    stops: where jobs stop themselves, as tests/stops/sitecustomize.py has it. SIGINT has its usual effect, also where
+    the tests themselves are run in the background.
     """
-    path = (cwd or directory) / said
+    path = directory / "said.txt"
+    environment = {"PYTHONPATH": str(runs.CHECKOUT / "tests/stops"), "STOPS": json.dumps(stops)}
     with open(path, "w") as file:
         process = subprocess.Popen(
-            runs.command(None if cwd else directory, *arguments, **keywords),
-            cwd=cwd or directory,
+            runs.command(directory, *arguments, **keywords),
+            cwd=directory,
+            env=os.environ | (environment if stops else {}),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -78,6 +90,13 @@ def started(directory, *arguments, cwd=None, said="said.txt", **keywords):
         for job in _group(process.pid):
             if _runs(job, SCRIPTS):
                 job.kill()
+
+
+def resume(job):
+    """Lets a stopped job go on."""
+    job.resume()
+    while _is_stopped(job):
+        time.sleep(0.002)
 
 
 def assert_same_results(project, reference):
@@ -160,6 +179,12 @@ def _runs(process, scripts):
     except psutil.Error:
         return False
     return len(words) > 1 and "python" in words[0] and words[1].endswith(tuple(f"/{script}" for script in scripts))
+
+
+def _is_stopped(process):
+    with suppress(psutil.Error):
+        return process.status() == psutil.STATUS_STOPPED
+    return False
 
 
 def _group(group):

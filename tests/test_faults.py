@@ -5,11 +5,10 @@ import re
 import shutil
 import time
 
-import psutil
 import pytest
 import tifffile
 
-from faults import assert_same_results, read_only, started, written_by_users
+from faults import assert_same_results, read_only, resume, started, written_by_users
 from runs import IMAGES, contents, copy, edit, info_of, set_origin, set_parameter, snakemake
 
 FIRST, SECOND, THIRD = IMAGES
@@ -96,20 +95,13 @@ EDITS = {
 }
 
 
-def edited_during(run, project, script):
-    """Stops each job of a script when it has begun, edits info.xml, lets the job go on; False when one was quicker."""
-    waiting, suffix = set(EDITS), script.removesuffix(".py")[:3]
-    while waiting:
-        name = run.wait_for(lambda: [n for n in waiting if (project / n / f"{n}_{suffix}.log").exists()])[0]
-        try:
-            job = next(job for job in run.jobs(script) if f"name={name}" in job.cmdline())
-            job.suspend()
-        except (StopIteration, psutil.Error):
-            return False
+def edit_when_stopped(run, project):
+    """Edits info.xml for each job that has stopped itself, and lets it go on."""
+    for _ in EDITS:
+        job = run.stopped()
+        (name,) = (name for name in EDITS if name in " ".join(job.cmdline()))
         EDITS[name](project / name / "info.xml")
-        job.resume()
-        waiting.remove(name)
-    return True
+        resume(job)
 
 
 @pytest.mark.parametrize("script", ["extract.py", "integrate.py"])
@@ -118,13 +110,10 @@ def test_an_edit_during_the_run_wins(fresh, first_run, tmp_path, script):
 
     After the next run all is as if each edit had been made before that job.
     """
-    for attempt in range(5):
-        work = copy(fresh, tmp_path / f"work{attempt}")
-        with started(work) as run:
-            in_time = edited_during(run, work / "project", script)
-            disturbed = run.end()
-        if in_time:
-            break
+    work = copy(fresh, tmp_path / "work")
+    with started(work, stops=[[[script], "open", ".tif"]]) as run:  # info.xml is read before the image
+        edit_when_stopped(run, work / "project")
+        disturbed = run.end()
     assert disturbed.status == 1 and "Traceback" not in disturbed.text
     for name in (FIRST, SECOND) if script == "extract.py" else (FIRST,):
         assert disturbed.line(f"project/{name}/info.xml: ", "changed during the run", "; run again")
@@ -145,11 +134,10 @@ def test_a_second_run_leaves_the_first_alone(fresh, first_run, tmp_path):
     """Started in the same or another directory it says one line, with status 1; the first ends well."""
     work = copy(fresh, tmp_path / "work")
     (tmp_path / "elsewhere").mkdir()
-    with started(work) as run:
-        held = run.wait_for(run.jobs)[0]
-        held.suspend()
+    with started(work, stops=[[["extract.py", FIRST], "open", ".tif"]]) as run:
+        held = run.stopped()
         seconds = [snakemake(work), snakemake(tmp_path / "elsewhere", project=work / "project")]
-        held.resume()
+        resume(held)
         first = run.end()
     for second in seconds:
         assert second.status == 1 and second.jobs() == [] and "Traceback" not in second.text

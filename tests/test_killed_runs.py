@@ -8,7 +8,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from faults import assert_same_results, started
+from faults import assert_same_results, resume, started
 from runs import IMAGES, contents, copy, edit, info_of, make_project, snakemake
 
 THIRD = IMAGES[2]
@@ -85,8 +85,9 @@ def test_the_same_command_again_ends_as_if_nothing_had_been(fresh, first_run, se
 def test_a_killed_job_is_one_failed_image(first_run, work):
     """After kill -9 of one job the others are done, its info.xml is as it was, and the next run does the rest."""
     info = info_of(work, THIRD).read_bytes()
-    with started(work, "--forcerun", f"project/{THIRD}/{THIRD}_ext.mtz") as run:
-        run.wait_for(lambda: run.jobs("extract.py"))[0].kill()
+    stops = [[["extract.py"], "open", ".tif"]]
+    with started(work, "--forcerun", f"project/{THIRD}/{THIRD}_ext.mtz", stops=stops) as run:
+        run.stopped().kill()
         disturbed = run.end()
     assert disturbed.status == 1 and disturbed.report()[0] == "project: 2 of 3 images are measured"
     assert disturbed.line(f"  unfinished: {THIRD}: ", "run again")
@@ -100,18 +101,15 @@ def test_jobs_of_a_killed_run_write_nothing_into_the_next(tmp_path):
     """One that has hardly started and one at work are held up until the next run, with another value, is over."""
     project = make_project(tmp_path / "project", IMAGES[:2])
     edit(project / "project.xml", '<BoxSize value="5" type="int"/>', "")
-    with started(tmp_path, config=["LatticeExtract={BoxSize: 5}"]) as run:
-        first = run.wait_for(run.jobs)[0]
-        first.suspend()
-        second = run.wait_for(lambda: [job for job in run.jobs() if job != first])[0]
-        run.wait_for(lambda: list(project.rglob("*.log")))
-        second.suspend()
+    stops = [[["extract.py", IMAGES[0]], "import", "numpy"], [["extract.py", IMAGES[1]], "open", ".tif"]]
+    with started(tmp_path, config=["LatticeExtract={BoxSize: 5}"], stops=stops) as run:
+        jobs = run.wait_for(lambda: len(run.all_stopped()) == 2 and run.all_stopped())
         run.process.kill()
         run.end()
         assert snakemake(tmp_path, config=["LatticeExtract={BoxSize: 4}"]).status == 0
         before = contents(project)
-        for job in (first, second):
-            job.resume()
+        for job in jobs:
+            resume(job)
         run.wait_for_orphans()
     assert contents(project) == before
     assert run.said.read_text().count("stopped: the run that this job belongs to is gone\n") == 2
