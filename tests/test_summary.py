@@ -153,7 +153,7 @@ def test_the_file_is_written_only_where_it_is_new(work):
     summary_of(work)
     path = work / "project/summary.tsv"
     before = path.stat()
-    (work / "project/.ed2d-0123.tsv").write_text("half")
+    (work / "project/.ed2d-0123456789abcdef.tsv").write_text("half")
     summary_of(work)
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert not list((work / "project").glob(".*"))

@@ -1,13 +1,19 @@
 """Files that appear whole or not at all."""
 
 import os
+import re
 import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
 
-PREFIX = ".ed2d-"  # of files that are not whole yet
+LEFTOVER = re.compile(r"\.ed2d-[0-9a-f]{16}\b.*")  # a file that is not whole yet
+
+
+def temporary_prefix():
+    """How the name of a file begins that is not whole yet; no other begins so."""
+    return f".ed2d-{secrets.token_hex(8)}"
 
 
 @contextmanager
@@ -19,7 +25,7 @@ def replacing(path):
     one that follows it do not write into each other's file. An OSError in the block becomes an InputError.
     """
     path = Path(path)
-    temporary = path.with_name(f"{PREFIX}{secrets.token_hex(8)}{path.suffix}")
+    temporary = path.with_name(f"{temporary_prefix()}{path.suffix}")
     try:
         # made here, not by tempfile: that would give the result to its owner alone, whatever the umask says
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -36,9 +42,10 @@ def replacing(path):
 
 def clear_leftovers(directory):
     """Removes what killed jobs have left half written in a directory."""
-    for path in Path(directory).glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            path.unlink()
+    for path in Path(directory).glob(".ed2d-*"):
+        if LEFTOVER.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _flush(path):

@@ -11,7 +11,6 @@ from .joblog import read_log
 from .project import SHOWN
 
 FILE = "summary.tsv"
-OUTDATED = "its results were made with other values; run again, with --forcerun extract if need be"
 STATUSES = ("measured", "extracted", "unfinished", "outdated", "skipped", "failed")
 
 

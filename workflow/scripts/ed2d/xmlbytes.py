@@ -18,7 +18,7 @@ from xml.parsers import expat
 
 from lxml import etree
 
-from .atomic import PREFIX
+from .atomic import temporary_prefix
 from .errors import InputError
 
 ROOT = "EMDataInfo"
@@ -302,7 +302,7 @@ def replace_file(path, data, identity):
     target = Path(os.path.realpath(path))
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=PREFIX, dir=target.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f"{temporary_prefix()}.", dir=target.parent)
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
