@@ -4,6 +4,8 @@ min_version("9.27")
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/planning.smk"
+include: "workflow/rules/run.smk"
 include: "workflow/rules/example.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/integrate.smk"
@@ -35,4 +37,4 @@ onstart:
             "Each step of each image is a job of its own. Give images_per_job."
         )
     if Path(PROJECT).exists():
-        checked(lock.take if WHOLE else lock.share)
+        checked(begin)

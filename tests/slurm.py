@@ -3,20 +3,26 @@
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+
+from runs import CHECKOUT
 
 RIG = Path(__file__).with_name("slurm.sh")
 CONFIGURATION = Path("/etc/slurm/slurm.conf")  # as in slurm.sh
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+PROFILES = CHECKOUT / "workflow/profiles"
+PATIENCE = 120  # s, for something that takes a few
 
-# The executor asks after so many seconds and 10 s later each time that no job has ended. A trivial job takes 4 s: two
-# Snakemakes start in it. Snakemake's own end waits for the same interval. squeue, because sacct needs a database.
+# The executor asks after so many seconds and 10 s later each time that no job has ended; a failed job does not count.
+# squeue, because sacct needs a database. The partition takes no job without an end.
 SLURM = (
-    *("--executor", "slurm", "--slurm-no-account", "--slurm-status-command", "squeue"),
+    *("--profile", PROFILES / "slurm", "--slurm-no-account", "--slurm-status-command", "squeue"),
     *("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10"),
-    *("--default-resources", "mem_mb=500", "runtime=10"),
+    *("--default-resources", "mem_mb_per_cpu=500", "runtime=10"),
 )
 
 # Without a status command Snakemake waits forever for a job that Slurm has cancelled. squeue forgets a job after 5 min.
@@ -26,9 +32,9 @@ STATUS = (
     "*) echo running ;; esac'"
 )
 GENERIC = (
-    *("--executor", "cluster-generic", "--cluster-generic-cancel-cmd", "scancel"),
+    *("--profile", PROFILES / "cluster", "--cluster-generic-cancel-cmd", "scancel"),
     *("--cluster-generic-submit-cmd", "sbatch --parsable --cpus-per-task={threads} --output=/dev/null"),
-    *("--cluster-generic-status-cmd", STATUS, "--seconds-between-status-checks", "1", "--latency-wait", "10"),
+    *("--cluster-generic-status-cmd", STATUS, "--seconds-between-status-checks", "1", "--latency-wait", "3"),
 )
 
 
@@ -61,4 +67,34 @@ def lacking():
 
 def rig(verb):
     """Runs slurm.sh with a verb; returns the finished process."""
-    return subprocess.run([RIG, verb], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    return subprocess.run([RIG, verb], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def jobs_of(directory, *states):
+    """The numbers of the jobs from a working directory in some states, by default those that have not ended."""
+    states = ",".join(states or ("PENDING", "RUNNING", "COMPLETING"))
+    query = ["squeue", "--noheader", f"--states={states}", "--format=%i %Z", "--sort=i"]
+    lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [number for number, _, place in (line.partition(" ") for line in lines) if place == str(directory)]
+
+
+def tell_slurm(*words):
+    """Runs a command of Slurm's."""
+    subprocess.run(words, check=True)
+
+
+def wait_until(found):
+    """Waits until `found()` is true and returns its answer; AssertionError after PATIENCE."""
+    end = time.monotonic() + PATIENCE
+    while not (answer := found()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return answer
+
+
+def processes(job):
+    """The processes of a running job on this node, that of Slurm first."""
+    (step,) = (
+        one for one in psutil.process_iter(["cmdline"]) if f"[{job}.batch]" in " ".join(one.info["cmdline"] or ())
+    )
+    return [step, *step.children(recursive=True)]

@@ -17,17 +17,16 @@ from snakemake.utils import update_config, validate
 
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
 sys.path.insert(0, str(ROOT / "workflow/scripts"))
-if (
-    workflow.is_main_process
-):  # else each job would, where Python is told not to keep bytecode
+if workflow.is_main_process:
+    # else each job would do it, where Python is told not to keep bytecode
     compile_dir(ROOT / "workflow/scripts", quiet=2)
 
-from ed2d.batches import plan_batches
+from ed2d.batches import PART, images_of, plan_batches, retire_batches
 from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
-from ed2d.job import RUN
 from ed2d.imagedirectory import RESIDUALS, RESULTS
-from ed2d.project import Project, one_spelling
+from ed2d.job import RUN
+from ed2d.project import STEPS, Project, one_spelling
 from ed2d.runlock import RunLock
 from ed2d.summary import summarise
 
@@ -40,16 +39,16 @@ except WorkflowError as error:
     raise WorkflowError(str(refusal(error.__context__))) from None
 
 
-def checked(question):
+def checked(question, *arguments):
     """The answer of the project, or its InputError as Snakemake's one line."""
     try:
-        return question()
+        return question(*arguments)
     except (InputError, OSError) as error:
         raise WorkflowError(str(error)) from None
 
 
 EXAMPLE = "example"
-PROJECT = checked(lambda: one_spelling(config["project"]))
+PROJECT = checked(one_spelling, config["project"])
 PROJECT_XML = str(Path(PROJECT, "project.xml"))
 FOLDER = str(Path(PROJECT, "{image}"))
 IMAGE = f"{FOLDER}/{{image}}"
@@ -60,8 +59,9 @@ SIMULATED = config["project"] == EXAMPLE and (
 DIGEST = md5(os.fsencode(PROJECT)).hexdigest()
 MEMORY = f".snakemake/ed2d/{DIGEST}"
 BATCHES = f"{MEMORY}/batches"
-ALONE = "--executor local --nolock --quiet host rules"
-WHOLE = workflow.is_main_process and "ED2D_PART" not in os.environ
+ALONE = "--profile none --executor local --nolock --quiet host rules"
+WHOLE = workflow.is_main_process and PART not in os.environ
+BATCH = os.environ.get(PART)
 
 # The text of a shell command must not change with the place of the program or a value that does not matter: Snakemake
 # would measure all images anew. What may change travels in variables.
@@ -76,31 +76,14 @@ os.environ.update(
     }
 )
 
-project = Project(PROJECT, config, memory=f"{MEMORY}/readings.json")
+
+project = Project(
+    PROJECT,
+    config,
+    memory=f"{MEMORY}/readings.json",
+    only=checked(images_of, BATCH) if BATCH else None,
+)
 lock = RunLock(PROJECT)
-
-
-@atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself
-def finish(directory=os.getcwd()):
-    """The last word of a run, whatever its end; status 1 where all was asked for and an image is not measured."""
-    executed = workflow.executor_plugin and not workflow.dryrun
-    if not WHOLE or not executed or lock.refused:
-        return
-    os.chdir(directory)
-    try:
-        lines, complete = summarise(project)
-    except (InputError, OSError) as error:
-        lines, complete = [str(error)], False
-    lock.give_back()
-    with suppress(OSError, AttributeError, ValueError):  # the terminal may be gone
-        print(*lines, sep="\n", file=sys.stderr, flush=True)
-    asked = workflow.dag_settings
-    limits = asked.until or asked.omit_from or asked.batch
-    everything = set(asked.targets) <= {"all", "integrate_all"} and not limits
-    program = "snakemake" in Path(sys.argv[0]).parts[-2:]  # none that has more to do
-    ours = Path(workflow.main_snakefile).samefile(ROOT / "Snakefile")
-    if everything and not complete and program and ours:
-        os._exit(1)
 
 
 if WHOLE and not SIMULATED:
@@ -126,45 +109,6 @@ STILL = (
     f'config="$ED2D_CONFIG_{DIGEST}"',
     "planned={params.planned}",
 )
-
-
-def all_results(target, *suffixes):
-    """Files of every image that can be measured, or of batches that do the same for the rule `target`.
-
-    And for each image that is refused the file whose job fails.
-    """
-    if SIMULATED:
-        checkpoints.example.get()
-    names = checked(lambda: project.images)
-    if config["images_per_job"]:
-        measured = checked(lambda: batches(target))
-    else:
-        measured = [path for name in names for path in project.results(name, *suffixes)]
-    return measured + [REFUSED.format(image=name) for name in project.refused]
-
-
-@cache  # Snakemake may ask again
-def batches(target):
-    """Files that batches leave which do what is left to do for a rule."""
-    settings = workflow.dag_settings
-    forced = ["--forceall"] if settings.forceall else []
-    forced += ["--forcerun", *settings.forcerun] if settings.forcerun else []
-    snakemake = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(ROOT / "Snakefile"),
-    ]
-    planned = plan_batches(
-        BATCHES,
-        [*snakemake, *ALONE.split()],
-        config | {"images_per_job": 0},
-        target=target,
-        images=config["images_per_job"],
-        forced=forced,
-    )
-    return [f"{BATCHES}/{name}.done" for name in planned]
 
 
 wildcard_constraints:

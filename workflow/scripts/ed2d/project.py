@@ -38,13 +38,15 @@ def one_spelling(directory):
 class Project:
     """The project directory with the workflow's configuration; looks at the disk once, when first asked."""
 
-    def __init__(self, directory, config, memory):
-        """memory: a file for what is remembered from run to run."""
-        self.directory, self.config, self.memory = Path(directory), config, memory
+    def __init__(self, directory, config, memory, only=None):
+        """memory: a file for what is remembered from run to run; only: the names of some images, all others are none
+        of its business.
+        """
+        self.directory, self.config, self.memory, self.only = Path(directory), config, memory, only
 
     def anew(self):
         """The same project as it is now."""
-        return Project(self.directory, self.config, self.memory)
+        return Project(self.directory, self.config, self.memory, self.only)
 
     @cached_property
     def document(self):
@@ -61,6 +63,8 @@ class Project:
     @cached_property
     def directories(self):
         """All image directories, sorted by name: those whose whole name matches DiffProcessing/ImageMask."""
+        if self.only is not None:
+            return [entry for entry in map(self.entry, sorted(self.only)) if entry.directory.is_dir()]
         text = self.document.required("DiffProcessing/ImageMask", "string")
         try:
             pattern = re.compile(text)

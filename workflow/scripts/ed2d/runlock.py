@@ -23,12 +23,18 @@ class RunLock:
     def __init__(self, directory):
         self.directory, self.refused, self._file = Path(directory), False, None
 
-    def take(self):
-        """For a run; InputError when another has the lock, or left parts, or when the project cannot be written to."""
+    def take(self, retire=lambda: None):
+        """For a run; InputError when another has the lock, or left parts, or when the project cannot be written to.
+
+        retire: called when no part is at work; parts of earlier runs that start afterwards must find out that they are
+        not wanted, once they have the lock. A part that starts meanwhile is found here.
+        """
         self.refused = True
         run = self._taken(RUN, fcntl.LOCK_EX, "is being measured by another run")
         try:
-            _remove(self._taken(PARTS, fcntl.LOCK_EX, "is still being measured by jobs of an earlier run"))
+            self._end_parts()
+            retire()
+            self._end_parts()
         except InputError:
             _remove(run)
             raise
@@ -45,9 +51,12 @@ class RunLock:
                 self.take()
         if self._file:
             with suppress(InputError):
-                _remove(self._taken(PARTS, fcntl.LOCK_EX, "is still being measured"))
+                self._end_parts()
             _remove(self._file)
             self._file = None
+
+    def _end_parts(self):
+        _remove(self._taken(PARTS, fcntl.LOCK_EX, "is still being measured by jobs of an earlier run"))
 
     def _taken(self, name, kind, problem):
         path, file = self.directory / name, None
@@ -76,7 +85,7 @@ def _holder(path):
 
 def _attempt(path, kind):
     """The open and locked file with its holder in it; None when it was removed by its former holder meanwhile."""
-    file = open(path, "a", encoding="utf-8", opener=_no_link)
+    file = open(path, "a+", encoding="utf-8", opener=_no_link)  # NFS shares locks of readable files only
     try:
         _lock(file, kind)
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
