@@ -66,7 +66,7 @@ def test_a_project_called_example_is_the_users(tmp_path):
     make_project(tmp_path / "example", [FIRST])
     run = snakemake(tmp_path, project=None)
     assert run.status == 0 and run.report() == ["example: 1 of 1 images are measured"]
-    assert sorted(path.name for path in (tmp_path / "example").iterdir()) == [FIRST, "project.xml"]
+    assert sorted(path.name for path in (tmp_path / "example").iterdir()) == [FIRST, "project.xml", "summary.tsv"]
 
 
 def test_refused_images_of_two_modules_do_not_collide(single, tmp_path):
