@@ -35,5 +35,5 @@ def read_log(path):
 def _parsed(parse, text):
     try:
         return parse(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
