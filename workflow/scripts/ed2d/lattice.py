@@ -37,13 +37,8 @@ class Lattice:
         return float(np.degrees(np.arctan2(abs(ax * by - ay * bx), ax * bx + ay * by)))
 
     def reduced_basis(self):
-        """Shortest two independent lattice vectors as rows, (2, 2), px (Lagrange-Gauss reduction)."""
-        u, v = sorted(self.basis, key=np.linalg.norm)
-        while True:
-            v = v - np.round(u @ v / (u @ u)) * u
-            if v @ v >= u @ u:
-                return np.array([u, v])
-            u, v = v, u
+        """Shortest two independent lattice vectors as rows, (2, 2), px."""
+        return reduced(self.basis)
 
     def reduced_index(self, miller):
         """Miller indices (n, 2) as integers in the reduced basis, in which neighbours are the nearest points."""
@@ -103,6 +98,16 @@ class Lattice:
         """Sixteen hexadecimal digits that change when any parameter changes."""
         text = ",".join(float(v).hex() for v in np.hstack(astuple(self)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def reduced(basis):
+    """Shortest two independent vectors of the lattice with a basis (2, 2), as rows (Lagrange-Gauss reduction)."""
+    u, v = sorted(basis, key=np.linalg.norm)
+    while True:
+        v = v - np.round(u @ v / (u @ u)) * u
+        if v @ v >= u @ u:
+            return np.array([u, v])
+        u, v = v, u
 
 
 def predict(lattice, *, shape, min_radius=0.0, max_radius=0.0):
