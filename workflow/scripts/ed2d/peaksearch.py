@@ -9,8 +9,7 @@ SMOOTHING = 1.2  # px of the reduced image; sigma of the Gaussian that spots are
 SURROUNDINGS = 2.5  # times that, sigma of the Gaussian whose mean is the background of a spot
 TRUNCATED = 3.0  # sigma, where the Gaussians end
 REDUCTIONS = (1, 2, 4)  # of the image; the spots of one of them have about the width SMOOTHING
-WORTH = 1.15  # times clearer peaks make a further reduction worth its loss of detail
-CLEAREST = 60  # peaks that say so
+WORTH = 1.05  # times clearer peaks make a further reduction worth its loss of detail
 SENSITIVITY = 4.5  # standard deviations that a peak stands out by
 NOISE_BLOCK = 32  # px of the reduced image, whose median absolute value tells the noise
 LEAST_NOISE = 0.35  # of the median block: a shadow without counts has no noise, and all in it would stand out
@@ -98,7 +97,7 @@ def find_peaks(image, search):
             continue
         contrast = _contrast(counts, reduction, usable, search)
         peaks = _peaks(contrast, counts, known, search)
-        clear = np.mean(np.append(peaks.significance, np.zeros(CLEAREST))[:CLEAREST])
+        clear = np.sum(np.log(peaks.significance / _sensitivity(search)))
         if found is None or clear > WORTH * found[0]:
             found = clear, contrast, peaks
         if search.gauss_filter_strength:
@@ -153,9 +152,8 @@ def _contrast(counts, reduction, usable, search):
 
 def _peaks(contrast, counts, known, search):
     """The PeakList of a Contrast; counts, known (rows, columns): what it was made from, and which of it is usable."""
-    sensitivity = search.outer_window_sensitivity or search.peak_search_sensitivity or SENSITIVITY
     reach = max(1, search.inner_window_size // contrast.reduction) if search.inner_window_size else REACH
-    y, x = _over(contrast, sensitivity, ndimage.binary_erosion(known, iterations=REACH), max(reach, FAR))
+    y, x = _over(contrast, _sensitivity(search), ndimage.binary_erosion(known, iterations=REACH), max(reach, FAR))
     y, x = _highest(contrast.values, y, x, reach)
     noise = contrast.noise_at(x, y)
     pixel = 2 * np.pi**0.5 * contrast.smoothing * noise  # of white noise, which smoothing has made less
@@ -168,6 +166,11 @@ def _peaks(contrast, counts, known, search):
     order = order[good[order]][:MOST_PEAKS]
     top = _tops(contrast.values, y[order], x[order])
     return PeakList((top + 0.5) * contrast.reduction - 0.5, significance[order])
+
+
+def _sensitivity(search):
+    """Standard deviations that a peak stands out by at least."""
+    return search.outer_window_sensitivity or search.peak_search_sensitivity or SENSITIVITY
 
 
 def _over(contrast, sensitivity, known, margin):
