@@ -3,16 +3,16 @@
 Every case has a seed of its own, made of the master seed of the set and its number: case 317 can be made alone. In turn
 each has one of FEATURES in full strength, the others by chance. The ranges stand in the functions that draw them:
 
-spots on the image 40 to 5,000, shortest vector 10 to 150 px, axial ratio 1 to 3, any direction; oblique, rectangular,
+spots on the image 30 to 5,000, shortest vector 10 to 150 px, axial ratio 1 to 3, any direction; oblique, rectangular,
 square, hexagonal, rhombic cells, tilted ones stretched by up to 1 / cos 60 degrees; barrel and spiral distortion up to
-12 px at half of the longer side; sizes 512^2 to 2048^2, also not square; origin up to 0.35 of the size off the middle;
-widths 0.8 to 4 px at the origin; background 0.5 to 60 electrons with a halo up to 500 times as high; gain 1 to 30,
-pedestal 0 to 500 counts, read noise 0 to 15 counts, or a counting detector.
+20 px at the corner that is farthest from the origin; sizes 512^2 to 2048^2, also not square; origin up to 0.35 of the
+size off the middle; widths 0.8 to 4 px at the origin; background 0.5 to 60 electrons with a halo up to 500 times as
+high; gain 1 to 30, pedestal 0 to 500 counts, read noise 0 to 15 counts, or a counting detector.
 
 What is asked of a still so that a human could index it (`limits`), I/sigma by the noise of the ellipse of 3 widths:
 
 - CLEAR_SPOTS spots of the lattice that are visible, that is on the image and in no shadow, have I/sigma > CLEAR;
-- in every class of every sublattice of index 2, 3 and 5 at least OUTSIDE of them are missing;
+- at least OUTSIDE of them, and OUTSIDE_SHARE, are in no class of any sublattice of index 2, 3 and 5;
 - CLEAR_PAIRS Friedel pairs of clear spots, or a direct beam that is visible.
 
 The least dose that fulfils this is found for each still, and the still has this dose times a factor, log-uniform from
@@ -42,7 +42,7 @@ from ed2d.nuisance import (
 from ed2d.simulate import Order, Simulation, draw_spots, simulate
 
 MEASURED, CALIBRATION = 20261, 777  # master seeds; constants of the search are fitted to the second set alone
-CLEAR, CLEAR_SPOTS, CLEAR_PAIRS, OUTSIDE = 6.0, 25, 6, 6
+CLEAR, CLEAR_SPOTS, CLEAR_PAIRS, OUTSIDE, OUTSIDE_SHARE = 6.0, 25, 8, 8, 0.05
 STRONGEST = 3e6  # electrons, mean volume at the origin
 OTHERS = 0.1  # chance of a feature that is not the one in turn
 ATTEMPTS = 300
@@ -147,10 +147,14 @@ def _outside(miller, prime):
 def _suffices(simulation, truth, visible, dose):
     clear = truth[visible & (clarity(simulation, truth, dose) > CLEAR)]
     miller = np.column_stack([clear["h"], clear["k"]])
-    beam = any(isinstance(glow, Beam) for glow in simulation.glows)
-    if len(clear) < CLEAR_SPOTS or not (beam or _pairs(miller) >= CLEAR_PAIRS):
+    if len(clear) < CLEAR_SPOTS or not (_sees_beam(simulation) or _pairs(miller) >= CLEAR_PAIRS):
         return False
-    return min(_outside(miller, index) for index in (2, 3, 5)) >= OUTSIDE
+    return min(_outside(miller, index) for index in (2, 3, 5)) >= max(OUTSIDE, OUTSIDE_SHARE * len(clear))
+
+
+def _sees_beam(simulation):
+    beams = [glow for glow in simulation.glows if isinstance(glow, Beam)]
+    return any(all(shade.outside(*beam.center) > 3 * beam.sigma for shade in simulation.shadows) for beam in beams)
 
 
 def _least_dose(simulation, truth):
@@ -238,13 +242,14 @@ def _lattice(draft):
     far = draft.between(0.2, 0.35) if draft.has("far origin") else min(abs(draft.random.normal(0, 0.03)), 0.12)
     away, middle = draft.between(0, 2 * np.pi), np.array([columns - 1, rows - 1]) / 2
     origin = middle + far * draft.size * np.array([np.cos(away), np.sin(away)])
-    reach = np.hypot(*np.maximum(origin, [columns - origin[0], rows - origin[1]])) * draft.between(0.55, 1.0)
+    corner = np.hypot(*np.maximum(origin, [columns - origin[0], rows - origin[1]]))
+    reach = corner * draft.between(0.55, 1.0)
     number = draft.log(*_numbers(draft))
     basis = _cell(draft) * np.sqrt(min(np.pi * reach**2, rows * columns) / number)
-    bend = 2 * draft.random.normal(0, 0.2, 2)
+    bend = draft.random.normal(0, 0.5, 2)
     if draft.has("distorted"):
-        bend = np.array([draft.sign() * draft.log(2, 12), draft.sign() * draft.log(0.5, 12)])[:: draft.choose(1, -1)]
-    barrel, spiral = bend / (max(rows, columns) / 2) ** 3
+        bend = np.array([draft.sign() * draft.log(3, 20), draft.sign() * draft.log(0.5, 20)])[:: draft.choose(1, -1)]
+    barrel, spiral = bend / corner**3
     vectors = (tuple(map(float, vector)) for vector in (origin, *basis))
     draft.fields["lattice"] = Lattice(*vectors, float(barrel), float(spiral))
     draft.fields |= {"min_radius": 0.02, "max_radius": float(2 * reach / draft.size), "falloff": draft.between(1.5, 5)}
@@ -292,7 +297,7 @@ def _detector(draft):
     draft.fields |= camera
     draft.features |= {"counting"} if counting else set()
     draft.floating = not counting and draft.chance(0.1)
-    zingers = draft.log(100, 1000) if draft.has("zingers") else draft.log(1, 30)
+    zingers = draft.log(50, 500) if draft.has("zingers") else draft.log(1, 30)
     draft.fields["zingers"] = int(zingers * np.prod(draft.fields["shape"]) / 2**20)
 
 
@@ -342,7 +347,7 @@ def _beam(draft):
         tip = (float(center[0] - over * np.cos(turn)), float(center[1] - over * np.sin(turn)))
         taper = draft.choose(0.0, 0.0, draft.between(0, 0.06))
         draft.add("shadows", Bar(tip=tip, direction=direction, half_width=half, taper=taper, **dark))
-    if kind == "direct beam":
+    if kind == "direct beam" or (kind != "nothing" and draft.chance(0.2)):  # seen through the stop, or its tails beside
         sigma = draft.fields["sigma_low"] * draft.between(1, 3)
         tails = {"height": level * draft.log(10, 1000), "width": size * draft.log(0.01, 0.04)}
         draft.add("glows", Beam(center=(x, y), volume=draft.log(1e4, 3e6), sigma=sigma, **tails))

@@ -171,7 +171,7 @@ class Strip(Shadow):
     def outside(self, x, y):
         at = y if self.rows else x
         distance = np.maximum(self.first - 0.5 - at, at - self.last - 0.5)
-        return np.broadcast_to(distance, np.broadcast_shapes(x.shape, y.shape))
+        return np.broadcast_to(distance, np.broadcast_shapes(np.shape(x), np.shape(y)))
 
 
 @dataclass(frozen=True, kw_only=True)

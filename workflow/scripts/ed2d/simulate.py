@@ -74,7 +74,7 @@ class Simulation:
 class Order:
     """Spots with p h + q k no multiple of n have `factor` of their volume; `row` = (r, s): only where r h + s k = 0.
 
-    A screw axis or glide line along a: Order((1, 0), 2, row=(0, 1)); pseudo-centred cells: Order((1, 1), 2, factor=0.1).
+    A screw axis or glide line along a: Order((1, 0), 2, row=(0, 1)); pseudo-centring: Order((1, 1), 2, factor=0.1).
     """
 
     indices: tuple[int, int]
