@@ -37,6 +37,9 @@ TABLE = """
 | | stills | right | wrong | none | sure | wrong of the sure | vectors % | origin px | places px | mask s | search s |
 |---|---|---|---|---|---|---|---|---|---|---|---|"""
 RELIABILITY = "\n| confidence | stills | mean | right |\n|---|---|---|---|"
+FAILURES = """
+| number | sure | confidence | clear spots | what is wrong | runner-up | features |
+|---|---|---|---|---|---|---|"""
 
 
 def measure(case):
@@ -117,12 +120,12 @@ def print_tables(found):
         if some:
             mean = np.mean([one["confidence"] for one in some])
             _print_row(f"{low:g} to {high:g}", len(some), f"{mean:.4f}", f"{_share(some, kind='right'):.4f}")
-    print("\n| number | sure | confidence | runner-up | what is wrong | features |\n|---|---|---|---|---|---|")
+    print(FAILURES)
     for one in found:
         if one["kind"] != "right":
             sure = "**sure**" if one["sure"] else "no"
             confidence, features = f"{one['confidence']:.4f}", ", ".join(one["tags"])
-            _print_row(one["number"], sure, confidence, one["runner-up"], one["fault"], features)
+            _print_row(one["number"], sure, confidence, one["true"]["clear"], one["fault"], one["runner-up"], features)
 
 
 def _counts(some):

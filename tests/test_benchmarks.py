@@ -98,6 +98,77 @@ def test_the_best_fit_of_a_still_is_unbiased_with_right_errors(modules):
     assert abs(pull.std() - 1) < allowed / np.sqrt(2 * len(pull))
 
 
+def test_verdicts_name_what_is_wrong_with_a_lattice(modules):
+    """Any basis of the true lattice is right; sublattices, finer ones, wrong origins and errors have their names."""
+    from verdicts import displaced, judged
+
+    from ed2d.lattice import Lattice
+
+    origin, a, b = np.array([310.2, 290.7]), np.array([31.0, 4.0]), np.array([-9.0, 42.0])
+    true = Lattice((310.2, 290.7), tuple(a), tuple(b), 2e-8, -1e-8)
+
+    def verdict(origin, a, b, others=()):
+        found = judged(Lattice(*(tuple(map(float, vector)) for vector in (origin, a, b)), 2e-8, -1e-8), true, others)
+        return found.kind, found.fault
+
+    for basis in ((a, b), (b, a), (-a, b), (a + b, b), (2 * a + b, a + b)):
+        assert verdict(origin + 0.5, *basis) == ("right", "")
+    assert judged(None, true).kind == "none"
+    assert verdict(origin, 2 * a, b) == ("wrong", "sublattice of index 2")
+    assert verdict(origin, a + b, a - 2 * b) == ("wrong", "sublattice of index 3")
+    assert verdict(origin, a, b / 2) == ("wrong", "too fine a lattice, of index 1/2")
+    assert verdict(origin, (a + b) / 3, b) == ("wrong", "too fine a lattice, of index 1/3")
+    assert verdict(origin + a - 2 * b, a, b) == ("wrong", "origin off by (1, -2), 93.8 px")
+    assert verdict(origin + 0.5 * a, a, b) == ("wrong", "origin off by (0.50, 0.00), 15.6 px")
+    assert verdict(origin, 1.01 * a, b) == ("wrong", "vectors off by 1.0 %")
+    assert verdict(origin, 1.002 * a, 0.998 * b) == ("right", "")
+    turned = a @ [[0.94, 0.34], [-0.34, 0.94]], b @ [[0.94, 0.34], [-0.34, 0.94]]
+    assert verdict(origin, *turned) == ("wrong", "another lattice")
+    second = Lattice(true.origin, *map(tuple, turned))
+    assert verdict(origin, *turned, [second]) == ("wrong", "the second lattice")
+    moved = Lattice((310.2 + 0.3, 290.7 - 0.4), tuple(a + b), tuple(b), 2e-8, -1e-8)
+    assert displaced(moved, true, np.array([[3, -5], [7, 2], [-6, 6]])) == pytest.approx(0.5)
+
+
+def test_stills_of_the_search_keep_their_limits(modules):
+    """A case alone is the one of the set; what a human needs is there, and the numbers are those of the truth."""
+    import stills_search
+
+    cases = list(stills_search.stills(24))
+    assert cases[17] == stills_search.still(17) != stills_search.still(17, stills_search.CALIBRATION)
+    assert {tag for case in cases for tag in case.tags} >= set(stills_search.FEATURES)
+    for case in cases:
+        truth = stills_search.draw_spots(case.simulation, seed=case.seed)
+        numbers = stills_search.limits(case.simulation, truth)
+        assert numbers["clear"] >= stills_search.CLEAR_SPOTS and numbers["outside"] >= stills_search.OUTSIDE
+        assert "direct beam" in case.tags or numbers["pairs"] >= stills_search.CLEAR_PAIRS
+        assert 10 <= case.simulation.lattice.spacing <= 150
+    made, again = stills_search.make(cases[17]), stills_search.make(cases[17])
+    assert np.array_equal(made.image, again.image) and made.image.shape == cases[17].simulation.shape
+    assert made.lattice == cases[17].simulation.lattice and made.info["spots"] == len(made.truth)
+
+
+def test_a_sublattice_is_seen_where_few_spots_are_outside(modules):
+    """Of the points of a lattice a half lies in no class of index 2; of those with even h, or odd h, none."""
+    from stills_search import _outside
+
+    points = np.array([(h, k) for h in range(-6, 6) for k in range(-6, 6)])
+    assert _outside(points, 2) == 72 and _outside(points, 3) == 96
+    for parity in (0, 1):
+        assert _outside(points[points[:, 0] % 2 == parity], 2) == 0
+        assert _outside(points[(points.sum(axis=1)) % 2 == parity], 2) == 0
+
+
+def test_bench_search_prints_right_and_wrong(modules):
+    pytest.importorskip("ed2d.latticesearch")
+    (header, rows), reliability, *failures = tables("bench_search.py", often="--stills")
+    figures = dict(zip(header, rows[0], strict=True))
+    counts = [int(figures[name].split()[0]) for name in ("right", "wrong", "none")]
+    assert rows[0][0] == "all" and sum(counts) == int(figures["stills"]) == 2
+    assert sum(int(row[1]) for row in reliability[1]) == 2
+    assert sum(len(table[1]) for table in failures) == sum(counts[1:])
+
+
 def test_both_derivatives_are_those_of_the_model(modules):
     population, rival = modules
     truth, step = population.draw(4, peaks=(10.0, 100.0), seed=1).truth, 1e-5

@@ -9,7 +9,20 @@ from lxml import etree
 from ed2d.exampleproject import example_images, make_example, write_image_directory, write_project_xml
 from ed2d.image import read_image
 from ed2d.lattice import Lattice
-from ed2d.simulate import Simulation, disturbed, simulate
+from ed2d.nuisance import (
+    Aperture,
+    Bar,
+    Beam,
+    Corner,
+    Disc,
+    Grains,
+    Haze,
+    Ring,
+    Satellites,
+    SecondLattice,
+    Strip,
+)
+from ed2d.simulate import Order, Simulation, disturbed, draw_spots, expected, simulate
 from ed2d.tiff import read_tiff
 
 LATTICE = Lattice((231.3, 197.8), (26.1, 5.2), (-7.3, 27.9), 3e-8, -2e-8)
@@ -160,6 +173,158 @@ def test_disturbed_lattice():
     assert many[3] == disturbed(LATTICE, origin_error=2.0, vector_error=0.1, seed=3)
 
 
+# ---- what disturbs a still
+
+EMPTY = replace(PLAIN, peak_volume=0.0, background=20.0, background_diffuse=0.0, background_plane=0.0)
+
+
+def electrons(simulation, seed=7):
+    """Electrons (rows, columns) above the constant background that an image holds, and the rms noise of one pixel."""
+    image, _, _ = simulate(simulation, seed=seed)
+    noise = np.sqrt(simulation.background + (simulation.read_noise / simulation.gain) ** 2)
+    return (image - simulation.offset) / simulation.gain - simulation.background, noise
+
+
+def polar(center):
+    y, x = np.indices(EMPTY.shape)
+    return np.hypot(x - center[0], y - center[1]), np.arctan2(y - center[1], x - center[0])
+
+
+def test_ring_has_its_radius_width_and_electrons():
+    """First moments over an annulus: 2 pi radius sqrt(2 pi) width height electrons at the mean radius."""
+    ring = Ring(center=(240.0, 190.0), radius=120.0, width=4.0, height=30.0)
+    found, noise = electrons(replace(EMPTY, glows=(ring,)))
+    r, angle = polar(ring.center)
+    near = np.abs(r - 120) < 24
+    total, allowed = found[near].sum(), 4 * np.sqrt((noise**2 + 30) * near.sum())
+    assert total == pytest.approx(2 * np.pi * 120 * np.sqrt(2 * np.pi) * 4 * 30, abs=allowed)
+    weight = found[near] / r[near]  # each radius alike
+    assert weight @ r[near] / weight.sum() == pytest.approx(120, abs=24 * allowed / total)
+    spread = np.sqrt(weight @ (r[near] - 120) ** 2 / weight.sum())
+    assert spread == pytest.approx(4, abs=24**2 * allowed / total / 8)
+    arcs, _ = electrons(replace(EMPTY, glows=(replace(ring, texture=3.0, direction=30.0),)))
+    turn = np.exp(2j * angle[near]) @ arcs[near]
+    assert np.rad2deg(np.angle(turn)) / 2 == pytest.approx(30, abs=np.rad2deg(allowed / abs(turn)))
+    assert np.abs(turn) > 0.5 * arcs[near].sum()
+
+
+def test_glows_have_their_electrons():
+    """The direct beam has its volume and its tails half the height at their width; a haze with an edge is half lit."""
+    beam = Beam(center=(230.4, 200.7), volume=50000.0, sigma=3.0)
+    found, noise = electrons(replace(EMPTY, glows=(beam,)))
+    near = polar(beam.center)[0] < 15
+    assert found[near].sum() == pytest.approx(50000, abs=4 * np.sqrt(50000 + noise**2 * near.sum()))
+    tails = replace(beam, volume=0.0, height=8.0, width=30.0)
+    assert tails.electrons(230.4 + 30.0, 200.7) == pytest.approx(4.0)
+    haze = Haze(center=(200.0, 180.0), height=10.0, width=60.0, edge=90.0, soft=2.0)
+    below, above = haze.electrons(200.0, 180.0 + 50), haze.electrons(200.0, 180.0 - 50)
+    assert below == pytest.approx(10 * np.exp(-0.5 * (50 / 60) ** 2)) and above == pytest.approx(0, abs=1e-12)
+    assert replace(haze, edge=None).electrons(200.0, 130.0) == pytest.approx(below)
+
+
+def test_second_lattice_has_its_share_where_it_is_told():
+    """Boxes hold the electrons of its truth; the mean volume is the share of the first lattice's, at its own places."""
+    second = SecondLattice(lattice=Lattice(LATTICE.origin, (38.0, 20.0), (-22.0, 37.0)), share=0.3, seed=5)
+    dark, truth = replace(EMPTY, peak_volume=20000.0, background=0.0), second.spots(replace(PLAIN, peak_volume=20000.0))
+    mu = expected(replace(dark, strays=(second,)), truth[:0], 1.0)
+    for spot in truth[truth["in_box"] == 1]:
+        y, x = round(spot["y"]), round(spot["x"])
+        volume = mu[y - 9 : y + 10, x - 9 : x + 10].sum() * dark.gain
+        assert volume == pytest.approx(spot["vol_counts"], rel=0.01, abs=1.0)
+    volume = truth["vol_counts"] / PLAIN.gain
+    xy = second.lattice.position(np.column_stack([truth["h"], truth["k"]]))
+    assert np.array_equal(xy, np.column_stack([truth["x"], truth["y"]]))
+    part = np.hypot(*(xy - LATTICE.origin).T) / PLAIN.r_max
+    relative = volume / (20000 * np.exp(-PLAIN.falloff * part**2))
+    assert relative.mean() == pytest.approx(0.3, abs=4 * 0.3 / np.sqrt(len(relative)))
+
+
+def test_satellites_stand_beside_every_spot():
+    """Indices of their places differ from integers by the vector or minus it; their mean volume is the share."""
+    satellites = Satellites(vector=(0.31, -0.12), share=0.2, seed=2)
+    truth = satellites.spots(PLAIN)
+    index = LATTICE.index(np.column_stack([truth["x"], truth["y"]]))
+    half = len(truth) // 2
+    plus, minus = index[:half] - (0.31, -0.12), index[half:] + (0.31, -0.12)
+    assert plus == pytest.approx(np.rint(plus), abs=1e-6) and minus == pytest.approx(np.rint(minus), abs=1e-6)
+    assert len(truth) == 2 * len(draw_spots(PLAIN, seed=1))
+    part = np.hypot(truth["x"] - 231.3, truth["y"] - 197.8) / PLAIN.r_max
+    relative = truth["vol_counts"] / (PLAIN.gain * PLAIN.peak_volume * np.exp(-PLAIN.falloff * part**2))
+    assert relative.mean() == pytest.approx(0.2, abs=4 * 0.2 / np.sqrt(len(truth)))
+
+
+def test_grains_lie_on_their_ring():
+    grains = Grains(center=(230.0, 200.0), radius=140.0, width=2.0, number=300, share=0.5, seed=3)
+    spots = grains.spots(PLAIN)
+    r = np.hypot(spots["x"] - 230, spots["y"] - 200)
+    assert r.mean() == pytest.approx(140, abs=4 * 2 / np.sqrt(300))
+    assert r.std() == pytest.approx(2, abs=4 * 2 / np.sqrt(600))
+
+
+def test_strays_do_not_change_the_truth():
+    """The spots of the lattice stay what they are; the strays come back the same for the same seed."""
+    second = SecondLattice(lattice=Lattice(LATTICE.origin, (38.0, 20.0), (-22.0, 37.0)), share=0.3, seed=5)
+    _, _, truth = simulate(PLAIN, seed=1)
+    _, _, with_strays = simulate(replace(PLAIN, strays=(second,)), seed=1)
+    assert np.array_equal(truth, with_strays)
+    assert np.array_equal(second.spots(PLAIN), second.spots(PLAIN))
+
+
+def test_shadows_cover_what_they_name():
+    """Under a shadow only its floor is seen, a dead one reads 0, the mask covers both, and nothing else changes."""
+    shadows = {
+        Disc(center=(300.0, 100.0), radius=40.0, floor=0.1): [(300, 100), (330, 110)],
+        Bar(tip=(100.0, 200.0), direction=90.0, half_width=12.0, floor=0.1): [(100, 210), (109, 390)],
+        Bar(tip=(100.0, 200.0), direction=180.0, half_width=12.0, taper=0.2, floor=0.1): [(60, 200), (2, 225)],
+        Strip(first=50, last=53, dead=True): [(50, 7), (53, 300)],
+        Strip(first=50, last=53, rows=True, dead=True): [(7, 50), (300, 53)],
+        Aperture(center=(235.0, 200.0), radius=190.0, floor=0.1): [(5, 5), (440, 200)],
+        Corner(center=(235.0, 200.0), direction=45.0, distance=150.0, floor=0.1): [(465, 395), (400, 330)],
+    }
+    bright = replace(EMPTY, background=1000.0)
+    whole, _, _ = simulate(bright, seed=4)
+    for shadow, inside in shadows.items():
+        image, mask, _ = simulate(replace(bright, shadows=(shadow,)), seed=4)
+        for x, y in inside:
+            counts = 0 if shadow.dead else bright.offset + bright.gain * 100
+            assert image[y, x] == pytest.approx(counts, abs=0 if shadow.dead else 5 * np.sqrt(36 * 100 + 64))
+            assert mask[y, x] == 0
+        open_ = image[mask > 0] - bright.offset - bright.gain * 1000.0
+        assert open_.mean() == pytest.approx(0, abs=4 * np.sqrt((36 * 1000 + 64) / open_.size))
+        assert 0.2 < (mask > 0).mean() < 0.995 and whole.std() < image.std()
+
+
+def test_orders_weaken_whole_classes():
+    """A screw axis takes every odd spot of its row, a pseudo-centring scales half of all spots."""
+    plain = draw_spots(PLAIN, seed=9)
+    screw = draw_spots(replace(PLAIN, orders=(Order((1, 0), 2, row=(0, 1)),)), seed=9)
+    odd = (plain["k"] == 0) & (plain["h"] % 2 == 1)
+    assert odd.sum() > 5 and np.all(screw["vol_counts"][odd] == 0)
+    assert np.array_equal(screw["vol_counts"][~odd], plain["vol_counts"][~odd])
+    centred = draw_spots(replace(PLAIN, orders=(Order((1, 1), 2, factor=0.2),)), seed=9)
+    weak = (plain["h"] + plain["k"]) % 2 == 1
+    assert centred["vol_counts"] == pytest.approx(np.where(weak, 0.2, 1.0) * plain["vol_counts"])
+
+
+def test_mates_differ_as_told():
+    """Relative differences of the mates have the given rms, and their mean is the volume of before."""
+    fine = replace(PLAIN, shape=(900, 900), lattice=Lattice((450.0, 450.0), (14.0, 0.5), (0.7, 15.0)))
+    equal, unequal = (pairs(draw_spots(replace(fine, friedel_difference=d), seed=1)) for d in (0.0, 0.2))
+    assert unequal.mean(axis=1) == pytest.approx(equal.mean(axis=1))
+    relative = (unequal[:, 0] - unequal[:, 1]) / unequal.mean(axis=1)
+    assert np.sqrt(np.mean(relative**2)) == pytest.approx(0.2, rel=4 / np.sqrt(len(relative)))
+
+
+def test_envelope_of_a_tilted_crystal():
+    """Across the direction the mean volume falls as at `faster` times the distance; along it nothing changes."""
+    fine = replace(PLAIN, shape=(900, 900), lattice=Lattice((450.0, 450.0), (14.0, 0.5), (0.7, 15.0)))
+    plain, tilted = draw_spots(fine, seed=1), draw_spots(replace(fine, envelope=(2.0, 30.0)), seed=1)
+    dx, dy = plain["x"] - 450, plain["y"] - 450
+    across = (dy * np.cos(np.deg2rad(30)) - dx * np.sin(np.deg2rad(30))) / fine.r_max
+    ratio = tilted["vol_counts"] / plain["vol_counts"]
+    assert ratio == pytest.approx(np.exp(-fine.falloff * 3 * across**2))
+
+
 def value(element, path):
     """The number of an item of an XML document."""
     return float(element.find(path).get("value"))
@@ -168,8 +333,8 @@ def value(element, path):
 def test_written_directory_is_read_back(tmp_path):
     """Image, mask and lattice come back exactly, and a second writing changes nothing."""
     truth = write_image_directory(tmp_path / "SIM7", PLAIN, seed=8, lattice=LATTICE, parameters={"A": {"B": 0.1}})
-    image, mask, expected = simulate(PLAIN, seed=8)
-    assert np.array_equal(truth, expected)
+    image, mask, drawn = simulate(PLAIN, seed=8)
+    assert np.array_equal(truth, drawn)
     assert np.array_equal(read_tiff(tmp_path / "SIM7/SIM7.tif")[0], image)
     assert np.array_equal(read_tiff(tmp_path / "SIM7/SIM7_mask.tif")[0], mask)
     root = etree.parse(tmp_path / "SIM7/info.xml").getroot()
