@@ -32,6 +32,7 @@ from ed2d.nuisance import (
     Beam,
     Corner,
     Disc,
+    Feet,
     Grains,
     Haze,
     Ring,
@@ -49,7 +50,7 @@ ATTEMPTS = 300
 FEATURES = (
     *("plain", "distorted", "absences", "weak orders", "absent pairs", "diffuse", "satellites", "zingers", "ring"),
     *("second", "bar", "direct beam", "far origin", "low dose", "few spots", "many spots", "shadows", "tilted"),
-    *("friedel", "wide spots", "long cell"),
+    *("friedel", "wide spots", "long cell", "feet"),
 )
 SHAPES = ((512, 512), (516, 516), (1024, 1024), (1024, 1024), (1024, 1024), (2048, 2048))
 
@@ -252,7 +253,8 @@ def _lattice(draft):
     barrel, spiral = bend / corner**3
     vectors = (tuple(map(float, vector)) for vector in (origin, *basis))
     draft.fields["lattice"] = Lattice(*vectors, float(barrel), float(spiral))
-    draft.fields |= {"min_radius": 0.02, "max_radius": float(2 * reach / draft.size), "falloff": draft.between(1.5, 5)}
+    falloff = draft.between(1.5, 5) if reach > 0.95 * corner else draft.between(3.5, 6)
+    draft.fields |= {"min_radius": 0.02, "max_radius": float(2 * reach / draft.size), "falloff": falloff}
     _widths(draft)
 
 
@@ -313,7 +315,8 @@ def _background(draft):
         rows, columns = draft.fields["shape"]
         center = draft.between(0, columns), draft.between(0, rows)
         light = {"height": level * draft.log(0.5, 8), "width": draft.size * draft.between(0.2, 0.8)}
-        edge = {"edge": draft.between(0, 360), "soft": draft.between(2, 30)} if draft.chance(0.5) else {}
+        edge = {"edge": draft.choose(draft.between(0, 360), 0.0, 90.0, 180.0, 270.0), "soft": draft.log(0.3, 30)}
+        edge = edge if draft.chance(0.5) else {}
         draft.add("glows", Haze(center=center, **light, **edge))
 
 
@@ -427,8 +430,11 @@ def _dosed(draft):
     lattice = draft.fields["lattice"]
     if not 10 <= lattice.spacing <= 150 or draft.fields["sigma_low"] < 0.8:
         return None
-    simulation = Simulation(**draft.fields, beamstop=False)
     seed = int(draft.random.integers(2**31))
+    if draft.has("feet"):
+        wider = max(1.5, min(draft.log(3, 8), lattice.spacing / 2 / draft.fields["sigma_high"]))
+        draft.add("strays", Feet(share=draft.log(0.1, 0.6), wider=wider, seed=seed))
+    simulation = Simulation(**draft.fields, beamstop=False)
     truth = draw_spots(simulation, seed=seed)
     dose = _least_dose(simulation, truth)
     more = draft.log(1, 3) if draft.has("low dose") else draft.log(1, 100)

@@ -15,6 +15,7 @@ from ed2d.nuisance import (
     Beam,
     Corner,
     Disc,
+    Feet,
     Grains,
     Haze,
     Ring,
@@ -245,12 +246,20 @@ def test_satellites_stand_beside_every_spot():
     truth = satellites.spots(PLAIN)
     index = LATTICE.index(np.column_stack([truth["x"], truth["y"]]))
     half = len(truth) // 2
-    plus, minus = index[:half] - (0.31, -0.12), index[half:] + (0.31, -0.12)
+    plus, minus = index[:half] - (0.31, -0.12), index[half:] - (-0.31, 0.12)
     assert plus == pytest.approx(np.rint(plus), abs=1e-6) and minus == pytest.approx(np.rint(minus), abs=1e-6)
     assert len(truth) == 2 * len(draw_spots(PLAIN, seed=1))
     part = np.hypot(truth["x"] - 231.3, truth["y"] - 197.8) / PLAIN.r_max
     relative = truth["vol_counts"] / (PLAIN.gain * PLAIN.peak_volume * np.exp(-PLAIN.falloff * part**2))
     assert relative.mean() == pytest.approx(0.2, abs=4 * 0.2 / np.sqrt(len(truth)))
+
+
+def test_feet_stand_below_the_spots():
+    """Every spot has a foot at its place with its share of the volume of this very spot."""
+    _, _, truth = simulate(PLAIN, seed=6)
+    feet = Feet(share=0.3, wider=4.0, seed=6).spots(PLAIN)
+    for name, factor in (("x", 1), ("y", 1), ("theta", 1), ("s1", 4), ("s2", 4), ("vol_counts", 0.3)):
+        assert feet[name] == pytest.approx(factor * truth[name])
 
 
 def test_grains_lie_on_their_ring():

@@ -91,6 +91,25 @@ class SecondLattice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Feet:
+    """A foot of every spot of the lattice, `wider` than the spot, with `share` of its volume in addition.
+
+    `seed`: that of the still.
+    """
+
+    share: float
+    wider: float
+    seed: int
+
+    def spots(self, simulation):
+        spots = draw_spots(simulation, seed=self.seed)
+        spots["vol_counts"] *= self.share
+        for width in ("s1", "s2"):
+            spots[width] *= self.wider
+        return spots
+
+
+@dataclass(frozen=True, kw_only=True)
 class Satellites:
     """Spots at miller + vector and miller - vector with `share` of the mean volume at their place."""
 
