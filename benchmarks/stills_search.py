@@ -9,14 +9,8 @@ square, hexagonal, rhombic cells, tilted ones stretched by up to 1 / cos 60 degr
 size off the middle; widths 0.8 to 4 px at the origin; background 0.5 to 60 electrons with a halo up to 500 times as
 high; gain 1 to 30, pedestal 0 to 500 counts, read noise 0 to 15 counts, or a counting detector.
 
-What is asked of a still so that a human could index it (`limits`), I/sigma by the noise of the ellipse of 3 widths:
-
-- CLEAR_SPOTS spots of the lattice that are visible, that is on the image and in no shadow, have I/sigma > CLEAR;
-- at least OUTSIDE of them, and OUTSIDE_SHARE, are in no class of any sublattice of index 2, 3 and 5;
-- CLEAR_PAIRS Friedel pairs of clear spots, or a direct beam that is visible.
-
-The least dose that fulfils this is found for each still, and the still has this dose times a factor, log-uniform from
-1 to 100 (1 to 3 for "low dose").
+The least dose at which a human could index it, as `indexable.py` puts it, is found for each still, and it has this dose
+times a factor, log-uniform from 1 to 100 (1 to 3 for "low dose").
 """
 
 from dataclasses import dataclass, replace
@@ -24,6 +18,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from indexable import STRONGEST, least_dose, limits
 
 from ed2d.lattice import Lattice
 from ed2d.nuisance import (
@@ -43,8 +38,6 @@ from ed2d.nuisance import (
 from ed2d.simulate import Order, Simulation, draw_spots, simulate
 
 MEASURED, CALIBRATION = 20261, 777  # master seeds; constants of the search are fitted to the second set alone
-CLEAR, CLEAR_SPOTS, CLEAR_PAIRS, OUTSIDE, OUTSIDE_SHARE = 6.0, 25, 8, 8, 0.05
-STRONGEST = 3e6  # electrons, mean volume at the origin
 OTHERS = 0.1  # chance of a feature that is not the one in turn
 ATTEMPTS = 300
 FEATURES = (
@@ -97,78 +90,6 @@ def make(case):
         image = image.astype(np.float32) - np.float32(case.simulation.offset)
     info = limits(case.simulation, truth) | {"mask": mask}
     return Made(image, case.simulation.lattice, truth, info)
-
-
-# ---- what a human needs
-
-
-def limits(simulation, truth):
-    """Numbers of spots, of visible, of clear ones, of clear pairs, and the least number outside of a sublattice."""
-    visible = _visible(simulation, truth)
-    clear = truth[visible & (clarity(simulation, truth) > CLEAR)]
-    miller = np.column_stack([clear["h"], clear["k"]])
-    return {
-        "spots": len(truth),
-        "visible": int(visible.sum()),
-        "clear": len(clear),
-        "pairs": _pairs(miller),
-        "outside": min(_outside(miller, index) for index in (2, 3, 5)),
-    }
-
-
-def clarity(simulation, truth, dose=1.0):
-    """True I/sigma (n,) at `dose` times the volumes: sigma^2 = g V + 9 pi s1 s2 (g background + read noise^2)."""
-    volume, background = dose * truth["vol_counts"], simulation.gain * np.maximum(truth["bg_counts"], 0)
-    pixels = 9 * np.pi * truth["s1"] * truth["s2"]
-    return volume / np.sqrt(simulation.gain * volume + pixels * (background + simulation.read_noise**2) + 1e-9)
-
-
-def _visible(simulation, truth):
-    """Spots (n,) of which 2 widths are on the image and in no shadow."""
-    x, y, reach = truth["x"], truth["y"], 2 * truth["s1"]
-    rows, columns = simulation.shape
-    free = np.minimum(np.minimum(x, columns - 1 - x), np.minimum(y, rows - 1 - y)) > reach
-    for shadow in simulation.shadows:
-        free &= shadow.outside(x, y) > reach + shadow.soft
-    return free
-
-
-def _pairs(miller):
-    indices = set(map(tuple, miller.tolist()))
-    return sum((-h, -k) in indices for h, k in indices) // 2
-
-
-def _outside(miller, prime):
-    """The least number of points outside of the fullest class of a sublattice of prime index."""
-    forms = [(1, k) for k in range(prime)] + [(0, 1)]
-    classes = [np.bincount(miller @ form % prime, minlength=prime) for form in np.array(forms)]
-    return min(len(miller) - int(members.max()) for members in classes)
-
-
-def _suffices(simulation, truth, visible, dose):
-    clear = truth[visible & (clarity(simulation, truth, dose) > CLEAR)]
-    miller = np.column_stack([clear["h"], clear["k"]])
-    if len(clear) < CLEAR_SPOTS or not (_sees_beam(simulation) or _pairs(miller) >= CLEAR_PAIRS):
-        return False
-    return min(_outside(miller, index) for index in (2, 3, 5)) >= max(OUTSIDE, OUTSIDE_SHARE * len(clear))
-
-
-def _sees_beam(simulation):
-    beams = [glow for glow in simulation.glows if isinstance(glow, Beam)]
-    return any(all(shade.outside(*beam.center) > 3 * beam.sigma for shade in simulation.shadows) for beam in beams)
-
-
-def _least_dose(simulation, truth):
-    """The least factor of the volumes that fulfils the limits; infinite where none does."""
-    visible, doses = _visible(simulation, truth), STRONGEST / simulation.peak_volume * 0.9 ** np.arange(140)[::-1]
-    low, high = 0, len(doses)
-    while low < high:
-        middle = (low + high) // 2
-        if _suffices(simulation, truth, visible, doses[middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return doses[low] if low < len(doses) else np.inf
 
 
 # ---- drawing a case
@@ -310,6 +231,8 @@ def _background(draft):
     if draft.has("diffuse"):
         halo = {"background_diffuse": level * draft.log(60, 500), "background_width": draft.between(0.08, 0.3)}
         plane = draft.between(0.3, 0.66)
+    most = (draft.fields["saturation"] - draft.fields["offset"]) / draft.fields["gain"]
+    halo["background_diffuse"] = min(halo["background_diffuse"], 0.5 * most)
     draft.fields |= {"background": level, "background_plane": level * plane} | halo
     if draft.has("diffuse") or draft.chance(0.1):
         rows, columns = draft.fields["shape"]
@@ -436,7 +359,7 @@ def _dosed(draft):
         draft.add("strays", Feet(share=draft.log(0.1, 0.6), wider=wider, seed=seed))
     simulation = Simulation(**draft.fields, beamstop=False)
     truth = draw_spots(simulation, seed=seed)
-    dose = _least_dose(simulation, truth)
+    dose = least_dose(simulation, truth)
     more = draft.log(1, 3) if draft.has("low dose") else draft.log(1, 100)
     if not np.isfinite(dose):
         return None

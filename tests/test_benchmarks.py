@@ -132,6 +132,7 @@ def test_verdicts_name_what_is_wrong_with_a_lattice(modules):
 
 def test_stills_of_the_search_keep_their_limits(modules):
     """A case alone is the one of the set; what a human needs is there, and the numbers are those of the truth."""
+    import indexable
     import stills_search
 
     cases = list(stills_search.stills(24))
@@ -139,24 +140,24 @@ def test_stills_of_the_search_keep_their_limits(modules):
     assert {tag for case in cases for tag in case.tags} >= set(stills_search.FEATURES)
     for case in cases:
         truth = stills_search.draw_spots(case.simulation, seed=case.seed)
-        numbers = stills_search.limits(case.simulation, truth)
-        assert numbers["clear"] >= stills_search.CLEAR_SPOTS and numbers["outside"] >= stills_search.OUTSIDE
-        assert "direct beam" in case.tags or numbers["pairs"] >= stills_search.CLEAR_PAIRS
+        numbers = indexable.limits(case.simulation, truth)
+        assert numbers["clear"] >= indexable.CLEAR_SPOTS and numbers["outside"] >= indexable.OUTSIDE
+        assert "direct beam" in case.tags or numbers["pairs"] >= indexable.CLEAR_PAIRS
         assert 10 <= case.simulation.lattice.spacing <= 150
     made, again = stills_search.make(cases[17]), stills_search.make(cases[17])
     assert np.array_equal(made.image, again.image) and made.image.shape == cases[17].simulation.shape
     assert made.lattice == cases[17].simulation.lattice and made.info["spots"] == len(made.truth)
 
 
-def test_a_sublattice_is_seen_where_few_spots_are_outside(modules):
+def test_a_sublattice_is_seen_where_few_spots_areoutside_of(modules):
     """Of the points of a lattice a half lies in no class of index 2; of those with even h, or odd h, none."""
-    from stills_search import _outside
+    from indexable import outside_of
 
     points = np.array([(h, k) for h in range(-6, 6) for k in range(-6, 6)])
-    assert _outside(points, 2) == 72 and _outside(points, 3) == 96
+    assert outside_of(points, 2) == 72 and outside_of(points, 3) == 96
     for parity in (0, 1):
-        assert _outside(points[points[:, 0] % 2 == parity], 2) == 0
-        assert _outside(points[(points.sum(axis=1)) % 2 == parity], 2) == 0
+        assert outside_of(points[points[:, 0] % 2 == parity], 2) == 0
+        assert outside_of(points[(points.sum(axis=1)) % 2 == parity], 2) == 0
 
 
 def test_bench_search_prints_right_and_wrong(modules):
