@@ -156,6 +156,8 @@ class Shadow:
 
 @dataclass(frozen=True, kw_only=True)
 class Disc(Shadow):
+    """A round shadow."""
+
     center: tuple[float, float]
     radius: float
 
