@@ -12,8 +12,10 @@ REDUCTIONS = (1, 2, 4)  # of the image; the spots of one of them have about the 
 WORTH = 1.05  # times clearer peaks make a further reduction worth its loss of detail
 SENSITIVITY = 4.5  # standard deviations that a peak stands out by
 NOISE_BLOCK = 32  # px of the reduced image, whose median absolute value tells the noise
+LEAST_KNOWN = 0.1  # of the pixels of a block; with less its noise is that of the nearest other
 LEAST_NOISE = 0.35  # of the median block: a shadow without counts has no noise, and all in it would stand out
 MOST_PEAKS = 4000
+MARGIN = 3  # px of the reduced image, beside pixels that are not usable, where there are no peaks
 REACH = 2  # px of the reduced image, in which a peak is the highest
 FILLED = 16  # px, blocks whose mean stands in for pixels that are not usable
 LEAST_ROUNDNESS = 0.25  # ratio of the curvatures of a peak; less has a ridge, as of a ring or an edge
@@ -95,7 +97,7 @@ def find_peaks(image, search):
             counts, known = _halved(counts), _halved(known.astype(np.float32)) == 1
         if search.gauss_filter_strength >= 2 * SMOOTHING * reduction and reduction < REDUCTIONS[-1]:
             continue
-        contrast = _contrast(counts, reduction, usable, search)
+        contrast = _contrast(counts, known, reduction, usable, search)
         peaks = _peaks(contrast, counts, known, search)
         clear = np.sum(np.log(peaks.significance / _sensitivity(search)))
         if found is None or clear > WORTH * found[0]:
@@ -134,8 +136,8 @@ def _blocks(array, size):
     return squares.swapaxes(1, 2).reshape(rows, columns, size * size)
 
 
-def _contrast(counts, reduction, usable, search):
-    """The Contrast of counts that were reduced."""
+def _contrast(counts, known, reduction, usable, search):
+    """The Contrast of counts that were reduced; known (rows, columns): which of them are of usable pixels."""
     sigma = search.gauss_filter_strength / reduction or SMOOTHING
     values = ndimage.gaussian_filter(counts, sigma, truncate=TRUNCATED)
     outer = search.outer_window_size // reduction
@@ -144,16 +146,28 @@ def _contrast(counts, reduction, usable, search):
     else:
         values -= ndimage.gaussian_filter(counts, SURROUNDINGS * sigma, truncate=TRUNCATED)
     block = min(max(NOISE_BLOCK, 2 * outer + 1), min(counts.shape))
-    noise = EVEN * np.median(np.abs(_blocks(values, block)[..., ::3]), axis=2)
-    present = noise[noise > 0]
-    least = LEAST_NOISE * np.median(present) if len(present) else 1.0
-    return Contrast(values, np.maximum(noise, least), block, reduction, sigma, usable)
+    noise = _noise(values, known, block)
+    return Contrast(values, noise, block, reduction, sigma, usable)
+
+
+def _noise(values, known, block):
+    """Standard deviation of what is known of the values in each block."""
+    deviations = np.abs(_blocks(values, block)[..., ::3])
+    noise = EVEN * np.median(deviations, axis=2)
+    seen = _blocks(known, block)[..., ::3]
+    share = np.mean(seen, axis=2)
+    for place in zip(*np.nonzero((share > LEAST_KNOWN) & (share < 1)), strict=True):
+        noise[place] = EVEN * np.median(deviations[place][seen[place]])
+    if (share > LEAST_KNOWN).any():
+        nearest = ndimage.distance_transform_edt(share <= LEAST_KNOWN, return_distances=False, return_indices=True)
+        noise = noise[tuple(nearest)]
+    return np.maximum(noise, LEAST_NOISE * np.median(noise[noise > 0]) if np.any(noise > 0) else 1.0)
 
 
 def _peaks(contrast, counts, known, search):
     """The PeakList of a Contrast; counts, known (rows, columns): what it was made from, and which of it is usable."""
     reach = max(1, search.inner_window_size // contrast.reduction) if search.inner_window_size else REACH
-    y, x = _over(contrast, _sensitivity(search), ndimage.binary_erosion(known, iterations=REACH), max(reach, FAR))
+    y, x = _over(contrast, _sensitivity(search), ndimage.binary_erosion(known, iterations=MARGIN), max(reach, FAR))
     y, x = _highest(contrast.values, y, x, reach)
     noise = contrast.noise_at(x, y)
     pixel = 2 * np.pi**0.5 * contrast.smoothing * noise  # of white noise, which smoothing has made less

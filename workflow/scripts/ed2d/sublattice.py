@@ -16,6 +16,7 @@ WITHIN = 4.0  # precisions, from a fraction to the peaks that may be of it
 FEWEST = 4  # peaks at a fraction
 ABOVE_CHANCE = 4.0  # standard deviations of their number
 EXACT, CLOSE = 4.0, 0.35  # standard errors, or precisions of a peak, that their mean may be off
+BLURRED = 1.5  # times that of the peaks on the lattice, their median distance from the fraction
 
 
 def choose(bases, positions, weight, found):
@@ -74,7 +75,8 @@ def _finer(indexed, positions, precision):
 def _at(fraction, phase, indexed, precision):
     """Number of peaks with phases (n, 2) at a fraction of the cell; 0 where chance has as many, or they stand beside it.
 
-    Satellites near a simple fraction stand beside it, those on both sides of a spot by the opposite distance.
+    Satellites near a simple fraction stand beside it: those on both sides of a spot by the opposite distance, near a
+    half on both sides of it.
     """
     basis, within = indexed.lattice.basis, min(WITHIN * precision, 0.2 * np.linalg.norm(indexed.lattice.basis, axis=1).min())
     off = phase - fraction
@@ -84,8 +86,11 @@ def _at(fraction, phase, indexed, precision):
     if near.sum() < FEWEST + chance + ABOVE_CHANCE * chance**0.5:
         return 0
     mean = np.median(off[near], axis=0)
+    scatter = np.median(np.linalg.norm(off[near], axis=1))
     error = np.sqrt(np.pi / 2 * np.mean(np.sum((off[near] - mean) ** 2, axis=1)) / near.sum())
-    return int(near.sum()) if np.linalg.norm(mean) < max(EXACT * error, CLOSE * precision) else 0
+    exact = np.linalg.norm(mean) < max(EXACT * error, CLOSE * precision)
+    sharp = scatter < BLURRED * np.median(indexed.distance[indexed.on]) + CLOSE * precision
+    return int(near.sum()) if exact and sharp else 0
 
 
 def _with_point(basis, fraction):
