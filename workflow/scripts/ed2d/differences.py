@@ -9,7 +9,7 @@ from .lattice import reduced
 
 MOST_PEAKS, NEIGHBOURS = 1200, 60  # the clearest peaks, and the nearest of these to each
 BENDING = 0.008  # of a difference: what lenses change it by from place to place
-STRAY = 0.3  # share of the differences that may be anything
+STRAY = (0.1, 0.3, 0.6, 0.85, 0.95)  # shares that may be anything
 CELLS = 400  # of the map of differences, from its middle to its edge
 MOST_VECTORS, DENSEST = 30, 8  # that are tried in pairs, and that have bases of their own
 MOST_BASES, OF_DENSEST = 5, 3  # that are given
@@ -48,15 +48,22 @@ class Differences:
         return steps, np.linalg.norm(self.vectors - steps @ basis, axis=1) / self.sigma
 
     def evidence(self, basis):
-        """Weighted logarithm of the odds of differences on a lattice against differences anywhere.
+        """`log_odds` of the density A / (2 pi sigma^2) exp(-d^2 / 2), A the area of the cell.
 
-        sum w ln(e + (1 - e) A / (2 pi sigma^2) exp(-d^2 / 2)), A the area of the cell, e = STRAY: a lattice with more
-        points than are needed loses by its small cells.
+        A lattice with more points than are needed loses by its small cells.
         """
         steps, off = self.steps(basis)
         area = abs(np.linalg.det(basis))
         density = area / (2 * np.pi * self.sigma**2) * np.exp(-0.5 * off**2) * np.any(steps != 0, axis=1)
-        return float(np.sum(self.weight * np.log(STRAY + (1 - STRAY) * density)))
+        return log_odds(density, self.weight)
+
+
+def log_odds(density, weight):
+    """Weighted logarithm of the odds of things with a density (n,), in units of an even one, against things anywhere.
+
+    The largest of sum w ln(e + (1 - e) density) for the shares e of STRAY of things that may be anywhere.
+    """
+    return max(float(np.sum(weight * np.log(share + (1 - share) * density))) for share in STRAY)
 
 
 def differences(positions, weight, precision):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .differences import STRAY
+from .differences import log_odds
 
 SMALL_STEPS = 2  # lattice vectors of at most so many basis vectors tell how well a peak is embedded
 STARTS = 3  # well-embedded peaks to start from
@@ -123,8 +123,7 @@ def _grown(positions, weight, basis, precision, start):
         lattice = _fitted(lattice, positions, weight, min(limit, max(LEAST_SCATTER[0], LEAST_SCATTER[1] * scatter)))
     miller, off = nearest(lattice, positions)
     density = abs(np.linalg.det(basis)) / (2 * np.pi * precision**2) * np.exp(-0.5 * (off / precision) ** 2)
-    evidence = float(np.sum(weight * np.log(STRAY + (1 - STRAY) * density)))
-    return Indexed(lattice, miller, off, off < limit, evidence)
+    return Indexed(lattice, miller, off, off < limit, log_odds(density, weight))
 
 
 def _fitted(lattice, positions, weight, limit, bends=True):

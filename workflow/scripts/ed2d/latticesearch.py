@@ -7,7 +7,7 @@ import numpy as np
 from .differences import bases, differences
 
 from .lattice import Lattice
-from .origin import origins
+from .origin import origins, points
 from .peaksearch import find_peaks
 from .refine import refine
 from .sublattice import choose
@@ -16,6 +16,9 @@ FEWEST_PEAKS = 8
 SHORTEST = 6.0, 4.5  # px, and px of the reduced image: length of a vector
 STRONG = 400.0  # significance from which on peaks weigh alike
 MOST_REFINED = 1500  # peaks
+SEEN = 3.5
+WITHIN = 4.0
+SYSTEMATIC, BROAD = 0.15, 1.5
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,16 @@ def debug_search(image, search):
     o = origins(image, contrast, indexed)
     out |= dict(origins=o)
     start = lattice_at(indexed.lattice, o.miller[0])
-    on = np.flatnonzero(indexed.on)[:MOST_REFINED]
-    var = np.full((len(on), 2), contrast.precision**2)
+    miller, positions = points(indexed, image.shape)
+    miller, positions = miller[:: 1 + len(miller) // MOST_REFINED], positions[:: 1 + len(miller) // MOST_REFINED]
+    spacing = np.linalg.norm(indexed.lattice.basis, axis=1).min()
+    observed, significance = contrast.tops(positions, max(2*contrast.reduction, min(WITHIN * contrast.precision, 0.2 * spacing)))
+    on = significance > SEEN
+    error = contrast.reduction * (SYSTEMATIC + BROAD / significance[on])
+    var = np.repeat(error[:, None] ** 2, 2, axis=1)
+    out['seen']=on.sum(), len(on)
     try:
-        r = refine(start, indexed.miller[on] - o.miller[0], peaks.positions[on], var)
+        r = refine(start, miller[on] - o.miller[0], observed[on], var)
         out |= dict(refined=r, lattice=r.lattice)
     except ValueError as e:
         out |= dict(lattice=start)

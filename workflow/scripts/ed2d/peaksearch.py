@@ -19,11 +19,13 @@ MARGIN = 3  # px of the reduced image, beside pixels that are not usable, where 
 REACH = 2  # px of the reduced image, in which a peak is the highest
 FILLED = 16  # px, blocks whose mean stands in for pixels that are not usable
 LEAST_ROUNDNESS = 0.25  # ratio of the curvatures of a peak; less has a ridge, as of a ring or an edge
+RIDGE = 0.5  # of the height of a peak, which it must not have left on two opposite sides
 LEAST_SPREAD = 0.12  # of the highest pixel, median of its eight neighbours; a zinger or its track has less
 SPIKE = 5.0  # standard deviations of the median of eight pixels that the highest must have to be judged by that
 SMALLEST_IMAGE = 120  # px that a reduced image is not to fall below
 NEAR, FAR = 2, 4  # px: half-size of a narrow peak, and where its background is read
 PRECISION = 0.15, 0.35  # px, and px of the reduced image: standard deviation of a coordinate of a peak
+HALF_CIRCLE = ((4, 0), (4, 2), (3, 3), (2, 4), (0, 4), (-2, 4), (-3, 3), (-4, 2))  # px, about FAR from the middle
 EVEN = 1.4826  # median absolute value to standard deviation of a normal variable
 
 
@@ -60,6 +62,22 @@ class Contrast:
             for place, size in zip((y, x), self.noise.shape, strict=True)
         )
         return self.noise[down, across]
+
+    def tops(self, positions, within):
+        """The highest places within so many px (square) of positions (n, 2): places (n, 2) and significance (n,).
+
+        Significance 0 where that place is at the edge of the square or not on usable pixels.
+        """
+        reach = max(1, round(within / self.reduction))
+        x, y = np.rint((np.asarray(positions) + 0.5) / self.reduction - 0.5).astype(int).T
+        rows, columns = self.values.shape
+        x, y = (np.clip(place, reach + 1, size - reach - 2) for place, size in ((x, columns), (y, rows)))
+        offsets = _square(reach)
+        around = np.array([self.values[y + dy, x + dx] for dx, dy in offsets])
+        dx, dy = np.array(offsets)[around.argmax(axis=0)].T
+        places = (_tops(self.values, y + dy, x + dx) + 0.5) * self.reduction - 0.5
+        inside = (np.maximum(np.abs(dx), np.abs(dy)) < reach) & self.known(places)
+        return places, np.where(inside, around.max(axis=0) / self.noise_at(x, y), 0.0)
 
     def known(self, positions):
         """Whether positions (n, 2), px, are on usable pixels of the image and not beside others, (n,)."""
@@ -229,7 +247,8 @@ def _round(values, y, x):
     """Whether a peak falls off to all sides, not only across a ridge."""
     _, _, xx, xy, yy = _derivatives(values, y, x, REACH)
     middle, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
-    return middle + half < LEAST_ROUNDNESS * (middle - half)
+    sides = [np.minimum(values[y + dy, x + dx], values[y - dy, x - dx]) for dx, dy in HALF_CIRCLE]
+    return (middle + half < LEAST_ROUNDNESS * (middle - half)) & (np.max(sides, axis=0) < RIDGE * values[y, x])
 
 
 def _spread(counts, y, x, noise):

@@ -1,22 +1,25 @@
 """Which of several lattices with common points is the right one."""
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 
-from .differences import STRAY
+from .differences import log_odds
 from .indexing import index_peaks
 from .lattice import reduced
 
 MOST_PEAKS = 800  # the clearest, by which lattices are compared
 ALIKE = 0.03  # of the evidence; lattices with less between them concentrate the peaks alike
 FRACTIONS = {2: ((1, 0), (0, 1), (1, 1)), 3: ((1, 0), (0, 1), (1, 1), (1, 2))}  # of 1 / index: points between
-FINER_TIMES = 3  # that a lattice can be made finer by 2 or 3
-WITHIN = 4.0  # precisions, from a fraction to the peaks that may be of it
+MOST_CHANGES = 3  # by 2 or 3, to coarser and to finer ones
+WITHIN, FARTHEST = 4.0, 0.2  # precisions, or of the shorter vector, from a fraction to peaks that may be of it
 FEWEST = 4  # peaks at a fraction
 ABOVE_CHANCE = 4.0  # standard deviations of their number
-EXACT, CLOSE = 4.0, 0.35  # standard errors, or precisions of a peak, that their mean may be off
-BLURRED = 1.5  # times that of the peaks on the lattice, their median distance from the fraction
+EXACT, CERTAIN = 3.5, 5.0  # standard errors that their mean may be off, and is off without doubt
+CLOSE = 0.15  # precisions of a peak, that it may be off in any case
+BLURRED = 1.3  # precisions, their median distance from the fraction; 1.2 for errors like those of all peaks
+OBLONG = 2.5  # times farther along one direction than across: on both sides of the fraction
+MANY = 10  # peaks of a class
 
 
 def choose(bases, positions, weight, found):
@@ -29,18 +32,17 @@ def choose(bases, positions, weight, found):
     value = [concentration(one.lattice, positions, weight, found.precision) for one in tried]
     alike = [one for one, gain in zip(tried, value, strict=True) if gain >= max(value) - ALIKE * abs(max(value))]
     chosen = min(alike, key=lambda one: abs(np.linalg.det(one.lattice.basis)))
-    for _ in range(FINER_TIMES):
-        basis = _finer(chosen, positions, found.precision)
-        if basis is None:
-            break
-        chosen = index_peaks(positions, weight, reduced(basis), found)
+    for change in (*[_coarser] * MOST_CHANGES, *[_finer] * MOST_CHANGES):
+        basis = change(chosen, positions, found.precision)
+        if basis is not None:
+            chosen = index_peaks(positions, weight, reduced(basis), found)
     return chosen
 
 
 def concentration(lattice, positions, weight, precision):
     """Evidence that peaks (n, 2) concentrate at few places of the cell of a BentLattice, wherever in it.
 
-    sum w ln(e + (1 - e) A p), with p the density in the cell A of the other peaks, smoothed by the precision. Points
+    `log_odds` of A p, with p the density in the cell A of the other peaks, smoothed by the precision. Points
     of a modulated crystal and their satellites concentrate in its cell, while a lattice with points enough for all of
     them has a small cell.
     """
@@ -52,45 +54,73 @@ def concentration(lattice, positions, weight, precision):
     kernel = np.exp(-0.5 * (x * x + y * y) / variance) / (2 * np.pi * variance)
     np.fill_diagonal(kernel, 0.0)
     density = abs(np.linalg.det(lattice.basis)) * (kernel @ weight) / (weight.sum() - weight)
-    return float(np.sum(weight * np.log(STRAY + (1 - STRAY) * density)))
+    return log_odds(density, weight)
 
 
 def _finer(indexed, positions, precision):
     """The basis of the lattice that has the points at a fraction too, where most peaks are exactly there; or None."""
+    basis = indexed.lattice.basis
     phase = indexed.lattice.index(positions[~indexed.on])
+    within = min(WITHIN * precision, FARTHEST * np.linalg.norm(basis, axis=1).min())
+    chance = np.pi * within**2 / abs(np.linalg.det(basis))
     found = []
     for index, fractions in FRACTIONS.items():
-        for fraction in fractions:
-            numbers = [
-                _at(np.array(fraction) * multiple / index, phase, indexed, precision) for multiple in range(1, index)
-            ]
-            if all(numbers):
-                found.append((sum(numbers) / (index - 1), index, fraction))
-    if not found:
-        return None
-    _, index, fraction = max(found)
-    return _with_point(indexed.lattice.basis, np.array(fraction) / index)
+        for fraction in np.array(fractions) / index:
+            off = [_within(phase - multiple * fraction, basis, within) for multiple in range(1, index)]
+            expected = chance * (len(phase) - sum(map(len, off)))
+            least = min(map(len, off))
+            if not least:
+                continue
+            enough = least >= FEWEST + expected + ABOVE_CHANCE * expected**0.5
+            blurred = np.median(np.linalg.norm(np.concatenate(off), axis=1)) > BLURRED * precision
+            if enough and not (blurred or _astride(off, precision) or _off(off, precision, EXACT)):
+                found.append((least, index, tuple(fraction)))
+    return _with_point(basis, np.array(max(found)[2])) if found else None
 
 
-def _at(fraction, phase, indexed, precision):
-    """Number of peaks with phases (n, 2) at a fraction of the cell; 0 where chance has as many, or they stand beside it.
+def _coarser(indexed, positions, precision):
+    """The basis of the sublattice of points with the clearest peaks, where those of the others stand beside; or None."""
+    off = (positions - indexed.lattice.position(indexed.miller))[indexed.on]
+    miller = indexed.miller[indexed.on]
+    for index, forms in FRACTIONS.items():
+        for form in np.array(forms):
+            label = miller @ form % index
+            first = np.bincount(label[: len(label) // 2], minlength=index).argmax()
+            others = [off[(label - first) % index == number] for number in range(1, index)]
+            if min(map(len, others)) >= MANY and _off(others, precision, CERTAIN):
+                return _sublattice(index, form) @ indexed.lattice.basis
+    return None
 
-    Satellites near a simple fraction stand beside it: those on both sides of a spot by the opposite distance, near a
-    half on both sides of it.
+
+def _within(phase, basis, limit):
+    """How far (n, 2), px, peaks are from a lattice point, those within a limit."""
+    off = (phase - np.rint(phase)) @ basis
+    return off[np.linalg.norm(off, axis=1) < limit]
+
+
+def _off(classes, precision, certain):
+    """Whether peaks stand beside points by their mean: classes of (n, 2), px, their distances from there.
+
+    certain: standard errors. Satellites on the two sides of a spot stand beside a simple fraction by opposite distances.
     """
-    basis, within = indexed.lattice.basis, min(WITHIN * precision, 0.2 * np.linalg.norm(indexed.lattice.basis, axis=1).min())
-    off = phase - fraction
-    off = (off - np.rint(off)) @ basis
-    near = np.linalg.norm(off, axis=1) < within
-    chance = (len(phase) - near.sum()) * np.pi * within**2 / abs(np.linalg.det(basis))
-    if near.sum() < FEWEST + chance + ABOVE_CHANCE * chance**0.5:
-        return 0
-    mean = np.median(off[near], axis=0)
-    scatter = np.median(np.linalg.norm(off[near], axis=1))
-    error = np.sqrt(np.pi / 2 * np.mean(np.sum((off[near] - mean) ** 2, axis=1)) / near.sum())
-    exact = np.linalg.norm(mean) < max(EXACT * error, CLOSE * precision)
-    sharp = scatter < BLURRED * np.median(indexed.distance[indexed.on]) + CLOSE * precision
-    return int(near.sum()) if exact and sharp else 0
+    off = np.concatenate([classes[0], *(-others for others in classes[1:])])
+    mean = np.median(off, axis=0)
+    error = np.sqrt(np.pi / 2 * np.mean(np.sum((off - mean) ** 2, axis=1)) / 2 / len(off))
+    return np.linalg.norm(mean) > max(certain * error, CLOSE * precision)
+
+
+def _astride(classes, precision):
+    """Whether peaks stand on both sides of points, as satellites near a half do."""
+    off = np.concatenate(classes)
+    low, high = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(off.T)), 0))
+    return len(off) >= MANY and high > OBLONG * low + CLOSE * precision
+
+
+def _sublattice(index, form):
+    """The transformation (2, 2) to the sublattice of the points n with n . form = 0 modulo a prime index."""
+    whole = [np.array(n) for n in product(range(-index, index + 1), repeat=2) if any(n) and np.dot(n, form) % index == 0]
+    pairs = (np.array([u, v]) for u, v in combinations(whole, 2))
+    return next(pair for pair in pairs if abs(round(np.linalg.det(pair))) == index)
 
 
 def _with_point(basis, fraction):
