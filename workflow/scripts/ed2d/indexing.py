@@ -18,7 +18,8 @@ STIFFNESS = 0.02  # of the extent: expected bending, which keeps polynomials fro
 FITS, ROUNDS = 6, 3
 LEAST_SCATTER = 1.0, 5.0  # px, and medians: distance at which a peak counts no more
 LEAST_AREA = 0.5  # of the cell, which a fit must not fall below
-EVEN = 1.4826 / 1.1774  # median distance to standard deviation of a coordinate
+EDGE = 0.5  # px, of the pixels at the edge of an image
+MARGIN = 4  # lattice points beyond the peaks, where a polynomial can still be trusted
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,21 @@ def nearest(lattice, positions):
     """Nearest Miller indices (n, 2), int, of positions and the distances (n,), px."""
     miller = np.rint(lattice.index(positions))
     return miller.astype(int), np.linalg.norm(positions - lattice.position(miller), axis=1)
+
+
+def points_on(shape, indexed):
+    """Miller indices (n, 2), int, and positions, px, of the points of an Indexed lattice on an image (rows, columns)."""
+    rows, columns = shape
+    edge = np.array([[x, y] for x in (0, columns / 2, columns) for y in (0, rows / 2, rows)], float)
+    reached = np.concatenate([indexed.lattice.index(edge), indexed.miller[indexed.on]])
+    own = indexed.miller[indexed.on]
+    span = np.ptp(own, axis=0) + MARGIN
+    low = np.maximum(np.floor(reached.min(axis=0)), own.min(axis=0) - span).astype(int)
+    high = np.minimum(np.ceil(reached.max(axis=0)), own.max(axis=0) + span).astype(int)
+    miller = np.mgrid[low[0] : high[0] + 1, low[1] : high[1] + 1].reshape(2, -1).T
+    positions = indexed.lattice.position(miller)
+    inside = np.all((positions > -EDGE) & (positions < np.array([columns, rows]) - EDGE), axis=1)
+    return miller[inside], positions[inside]
 
 
 def _starts(positions, basis, found):

@@ -7,7 +7,8 @@ import numpy as np
 from .differences import bases, differences
 
 from .lattice import Lattice
-from .origin import origins, points
+from .indexing import points_on
+from .origin import origins
 from .peaksearch import find_peaks
 from .refine import refine
 from .sublattice import choose
@@ -63,7 +64,7 @@ def debug_search(image, search):
     o = origins(image, contrast, indexed)
     out |= dict(origins=o)
     start = lattice_at(indexed.lattice, o.miller[0])
-    miller, positions = points(indexed, image.shape)
+    miller, positions = points_on(image.shape, indexed)
     miller, positions = miller[:: 1 + len(miller) // MOST_REFINED], positions[:: 1 + len(miller) // MOST_REFINED]
     spacing = np.linalg.norm(indexed.lattice.basis, axis=1).min()
     observed, significance = contrast.tops(positions, max(2*contrast.reduction, min(WITHIN * contrast.precision, 0.2 * spacing)))

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
+from .indexing import points_on
+
 
 FEWEST_PAIRS = 3
 LARGEST_CORRELATION = 0.995
@@ -20,7 +22,6 @@ BACKGROUND = 15.0, 0.04  # blocks' worth of odds; deviation, as part of the leve
 GRID, STEP = 9, 2.0  # places along each side that are tried first, px at which the search for the centre ends
 PLACE = 0.25  # of the sides, standard deviation of origins about the middle of images
 MOST_TRIED = (25, 12, 4)  # best points by symmetry, nearest to the centre of the background, and to the middle
-EDGE = 0.5  # px
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Origins:
 
 def origins(image, contrast, indexed):
     """The Origins of an Indexed lattice on an Image with its Contrast."""
-    miller, positions = points(indexed, image.shape)
+    miller, positions = points_on(image.shape, indexed)
     known = contrast.known(positions)
     symmetry, correlation, pairs = _symmetry(miller, known, *contrast.at(positions))
     background = Background.of(image)
@@ -68,21 +69,6 @@ def origins(image, contrast, indexed):
     odds = sum(parts[:3])
     best = np.argsort(-odds, kind="stable")
     return Origins(miller[some][best], odds[best], *(part[best] for part in parts))
-
-
-def points(indexed, shape):
-    """Miller indices (n, 2), int, and positions of the points of an Indexed lattice that are on the image."""
-    rows, columns = shape
-    edge = np.array([[x, y] for x in (0, columns / 2, columns) for y in (0, rows / 2, rows)], float)
-    reached = np.concatenate([indexed.lattice.index(edge), indexed.miller[indexed.on]])
-    own = indexed.miller[indexed.on]
-    span = np.ptp(own, axis=0) + 4  # where a polynomial runs away there is nothing to see
-    low = np.maximum(np.floor(reached.min(axis=0)), own.min(axis=0) - span).astype(int)
-    high = np.minimum(np.ceil(reached.max(axis=0)), own.max(axis=0) + span).astype(int)
-    miller = np.mgrid[low[0] : high[0] + 1, low[1] : high[1] + 1].reshape(2, -1).T
-    positions = indexed.lattice.position(miller)
-    inside = np.all((positions > -EDGE) & (positions < np.array([columns, rows]) - EDGE), axis=1)
-    return miller[inside], positions[inside]
 
 
 # ---- symmetry

@@ -32,10 +32,13 @@ def choose(bases, positions, weight, found):
     value = [concentration(one.lattice, positions, weight, found.precision) for one in tried]
     alike = [one for one, gain in zip(tried, value, strict=True) if gain >= max(value) - ALIKE * abs(max(value))]
     chosen = min(alike, key=lambda one: abs(np.linalg.det(one.lattice.basis)))
-    for change in (*[_coarser] * MOST_CHANGES, *[_finer] * MOST_CHANGES):
-        basis = change(chosen, positions, found.precision)
-        if basis is not None:
-            chosen = index_peaks(positions, weight, reduced(basis), found)
+    def changed(chosen, basis):
+        return chosen if basis is None else index_peaks(positions, weight, reduced(basis), found)
+
+    for _ in range(MOST_CHANGES):
+        chosen = changed(chosen, _coarser(chosen, positions, found.precision))
+    for _ in range(MOST_CHANGES):
+        chosen = changed(chosen, _finer(chosen, positions, found.precision))
     return chosen
 
 
