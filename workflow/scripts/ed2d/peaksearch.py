@@ -25,7 +25,8 @@ SPIKE = 5.0  # standard deviations of the median of eight pixels that the highes
 SMALLEST_IMAGE = 120  # px that a reduced image is not to fall below
 NEAR, FAR = 2, 4  # px: half-size of a narrow peak, and where its background is read
 PRECISION = 0.15, 0.35  # px, and px of the reduced image: standard deviation of a coordinate of a peak
-HALF_EVEN = 1.4826  # median absolute value to standard deviation of a normal variable
+HALF_CIRCLE = ((4, 0), (4, 2), (3, 3), (2, 4), (0, 4), (-2, 4), (-3, 3), (-4, 2))  # px, about FAR from the middle
+EVEN = 1.4826  # median absolute value to standard deviation of a normal variable
 
 
 @dataclass(frozen=True)
