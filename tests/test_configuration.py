@@ -1,11 +1,14 @@
 """The configuration: texts of a command line become numbers and truth values; the schema's refusals are one line."""
 
+from functools import reduce
+from operator import getitem
+
 import jsonschema
 import pytest
 import yaml
 
 from ed2d.configuration import refusal, with_numbers
-from ed2d.parameters import INTEGRATE, REGISTRY
+from ed2d.parameters import INTEGRATE, REGISTRY, SEARCH
 from runs import CHECKOUT
 
 SCHEMA = yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text())
@@ -48,6 +51,10 @@ def test_the_defaults_are_complete():
     for entry in REGISTRY + INTEGRATE:
         group, name = entry.path.split("/")
         assert type(DEFAULTS[group][name]).__name__ == entry.kind
+    for entry in SEARCH:  # the program chooses
+        value = reduce(getitem, entry.path.split("/"), DEFAULTS)
+        assert value == 0 and type(value).__name__ == entry.kind
+    assert DEFAULTS["search"] == "accept"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,8 @@ def test_the_defaults_are_complete():
     [
         ({"residuals": "perhaps"}, ("'perhaps' of residuals is not of the type boolean", "give true or false")),
         ({"residuals": 1}, ("'1' of residuals is not of the type boolean", "give true or false")),
+        ({"search": "always"}, ("'always' of search is none of the choices", "give accept, propose or never")),
+        ({"search": False}, ("'False' of search is none of the choices", "give accept, propose or never")),
         ({"Residuals": True}, ("Residuals is no key", "residuals")),
         ({"Integrate": {"ApplyErrorModel": "on"}}, ("'on' of Integrate/ApplyErrorModel", "give true or false")),
         ({"Integrate": {}}, ("Integrate: 'ApplyErrorModel' is a required property", "give all of them")),

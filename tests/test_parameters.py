@@ -11,11 +11,14 @@ from ed2d.maskshapes import Circle, Extent
 from ed2d.parameters import (
     INTEGRATE,
     REGISTRY,
+    SEARCH,
     Parameters,
+    SearchParameters,
     UnitCell,
     describe,
     described,
     effective_parameters,
+    has_mask,
     unknown_items,
     unused_groups,
 )
@@ -109,6 +112,18 @@ def test_precedence(effective, entry):
         assert dataclasses.asdict(effective(*arguments)) == expected | {entry.field: value}
 
 
+@pytest.mark.parametrize("entry", SEARCH, ids=lambda entry: entry.field)
+def test_precedence_of_the_search(effective, entry):
+    """The same for what the lattice search starts from, which may be missing everywhere."""
+    info, project, config = item(entry.path, 5), item(entry.path, 4), changed(entry.path, 3)
+    expected = dataclasses.asdict(effective())
+    for arguments, value in (((info, project, config), 5), (("", project, config), 4), (("", "", config), 3)):
+        found = effective(*arguments)
+        assert dataclasses.asdict(found) == expected | {"search": expected["search"] | {entry.field: value}}
+        assert describe(found, "search") == describe(effective(), "search") | {entry.path: value}
+        assert all(describe(found, step) == describe(effective(), step) for step in ("mask", "extract", "integrate"))
+
+
 @pytest.mark.parametrize(
     ("info", "project", "config", "wanted"),
     [
@@ -129,10 +144,11 @@ def test_precedence_of_apply_error_model(effective, info, project, config, wante
 
 
 def test_parameters_are_frozen(effective):
-    """Parameters cannot be changed in passing, and have no defaults of their own."""
+    """Parameters cannot be changed in passing, and have no defaults of their own: 0 leaves the choice to the search."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         effective().gain = 2.0
-    assert all(f.default is dataclasses.MISSING for f in dataclasses.fields(Parameters))
+    defaults = {f.name for f in dataclasses.fields(Parameters) if f.default is not dataclasses.MISSING}
+    assert defaults == {"found_mask", "search"} and not any(vars(SearchParameters()).values())
 
 
 @pytest.mark.parametrize(
@@ -151,6 +167,8 @@ def test_parameters_are_frozen(effective):
         ("Detector/ReadNoise", float("nan")),
         ("Detector/Offset", float("inf")),
         ("Detector/Saturation", -1.0),
+        ("LatticeSearch/PixelSize", -0.1),
+        ("LatticeSearch/PeakSearchParams/OuterWindowSize", 7.5),
         ("Integrate/ApplyErrorModel", 2),
         ("Integrate/ApplyErrorModel", "perhaps"),
         ("Wavelength", 0),
@@ -210,6 +228,13 @@ def test_radii(effective):
     assert effective("", "", config).max_radius == 0
 
 
+def test_lattice_lengths(effective):
+    """MaximalLatticeLength exceeds MinimalLatticeLength unless it is 0."""
+    minimal, maximal = (item(f"LatticeSearch/{name}alLatticeLength", 20) for name in ("Minim", "Maxim"))
+    refusal(lambda: effective(maximal, minimal), "info.xml", "MaximalLatticeLength 20", "MinimalLatticeLength 20")
+    assert effective("", minimal).search == SearchParameters(minimal_lattice_length=20)
+
+
 def test_unit_cell(effective):
     """The cell is taken as a whole from the first file that has one; c may be left out."""
     other = CELL.replace("62.4", "70").replace("</UnitCell>", '<C value="200"/></UnitCell>')
@@ -245,6 +270,24 @@ def test_mask(effective):
     assert effective("<Mask/>", f"<Mask>{CIRCLE}</Mask>").mask == ()
 
 
+def test_found_mask(tmp_path):
+    """What the program has found is in force beside the project's mask, and not beside one of the image."""
+    project = Document.parse(
+        f"<EMDataInfo><DiffProcessing><Mask>{EXTENT}</Mask></DiffProcessing></EMDataInfo>".encode(), "a.xml"
+    )
+    found = f"<DiffProcessingResults><DiffMask><Mask>{CIRCLE}</Mask></DiffMask></DiffProcessingResults>"
+    for own, mask_file, number in (("", False, 1), ("", True, 0), ("<Mask/>", False, 0)):
+        info = Document.parse(
+            f"<EMDataInfo><DiffProcessing>{own}</DiffProcessing>{found}</EMDataInfo>".encode(), "a.xml"
+        )
+        parameters = effective_parameters(info, project, CONFIG, mask_file=mask_file)
+        assert len(parameters.found_mask) == number and has_mask(info) == bool(own)
+        assert len(parameters.mask) == (not own)
+        for step in ("search", "extract", "integrate"):
+            assert (describe(parameters, step)["found mask"] == "none") == (not number)
+        assert "found mask" not in describe(parameters, "mask")
+
+
 def test_describe(effective):
     """The description has one plain value for every parameter, the same names in the same order always."""
     plain = describe(effective(), "extract")
@@ -263,6 +306,8 @@ def test_only_integrate_depends_on_its_own_parameters(effective):
     assert describe(off, "extract") == describe(on, "extract")
     assert describe(on, "integrate") == describe(off, "integrate") | {"Integrate/ApplyErrorModel": True}
     assert set(described("integrate")) - set(described("extract")) == {entry.path for entry in INTEGRATE}
+    for step in ("mask", "search"):
+        assert list(describe(on, step)) == described(step) == list(describe(effective(CELL), step))
     assert list(describe(on, "integrate")) == described("integrate")
 
 
@@ -284,11 +329,14 @@ def test_names_without_effect_are_found(tmp_path):
         + '<Detector><Gain value="1"/><gain value="2"/></Detector>'
         + CELL
     )
-    other = '<ImageMask value="A"/><LatticeSearch><BoxSiz value="1"/></LatticeSearch><Mask/>'
+    search = (
+        '<LatticeSearch><PixelSize value="1"/><PeakSearchParams><Window value="1"/></PeakSearchParams></LatticeSearch>'
+    )
+    other = f'{search}<ImageMask value="A"/><Unbend><BoxSiz value="1"/></Unbend><Mask/>'
     path = tmp_path / "info.xml"
     path.write_text(f"<EMDataInfo><DiffProcessing>{known}{other}</DiffProcessing></EMDataInfo>")
-    unknown = ["DiffProcessing/Detector/gain", "DiffProcessing/Integrate/ApplyErrorModels"]
-    assert unknown_items(Document.read(path)) == unknown
-    assert unused_groups(Document.read(path)) == ["LatticeSearch"]
+    unknown = ["Detector/gain", "Integrate/ApplyErrorModels", "LatticeSearch/PeakSearchParams/Window"]
+    assert unknown_items(Document.read(path)) == [f"DiffProcessing/{name}" for name in unknown]
+    assert unused_groups(Document.read(path)) == ["Unbend"]
     path.write_text("<EMDataInfo/>")
     assert unknown_items(Document.read(path)) == unused_groups(Document.read(path)) == []

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 import re
 import secrets
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from .errors import InputError
 
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # of file systems without
 LEFTOVER = re.compile(r"\.ed2d-[0-9a-f]{16}\b.*")  # a file that is not whole yet
 
 
@@ -38,6 +40,34 @@ def replacing(path):
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def create(path, content):
+    """Writes a new file, whole or not at all; one that is there meanwhile stays. InputError where it cannot."""
+    path = Path(path)
+    temporary = path.with_name(f"{temporary_prefix()}{path.suffix}")
+    try:
+        temporary.write_bytes(content)
+        _flush(temporary)
+        with suppress(FileExistsError):
+            _take_free_name(temporary, path)
+    except OSError as error:
+        problem = f"cannot be made: {error.strerror or error}"
+        raise InputError(path, problem, "free space or permission to write there is needed") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _take_free_name(temporary, path):
+    """Gives a file a name that no other has."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if not os.path.lexists(path):
+            os.rename(temporary, path)
 
 
 def clear_leftovers(directory):

@@ -52,6 +52,8 @@ def _wrong(error):
     """What is the matter with a value, in words."""
     if error.validator == "type":
         return f"is not of the type {error.validator_value}"
+    if error.validator == "enum":
+        return "is none of the choices"
     limits = {"minimum": "is less than", "maximum": "is more than"}
     limits |= {"exclusiveMinimum": "is not more than", "exclusiveMaximum": "is not less than"}
     if error.validator in limits:

@@ -6,6 +6,7 @@ An element with a `value` attribute is an item, one without is a group. Paths ar
 import hashlib
 import math
 import numbers
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from lxml import etree
 
+from .atomic import create
 from .errors import InputError
 from .lattice import Lattice
 from .xmlbytes import ATTEMPTS, ROOT, Encoded, Scanner, read_bytes, replace_file, shown, splice
@@ -36,7 +38,10 @@ WANTED = {
     "vector": "a vector [x, y, z] of finite numbers",
     "string": "a text",
 }
-EXTRACTED, INTEGRATED = (f"DiffProcessingResults/{name}" for name in ("DiffExtract", "DiffIntegrate"))
+RESULTS = "DiffProcessingResults"
+MASKED, SEARCHED = f"{RESULTS}/DiffMask", f"{RESULTS}/DiffSearch"
+EXTRACTED, INTEGRATED = f"{RESULTS}/DiffExtract", f"{RESULTS}/DiffIntegrate"
+EMPTY = f"<{ROOT}>\n</{ROOT}>\n".encode()  # an info.xml that says nothing
 MAX_COORDINATE = 1e6  # px, far outside of any detector
 MIN_SINE = 1e-3  # of the angle between the basis vectors
 
@@ -121,6 +126,11 @@ class Document:
         return cls.parse(data, path)
 
     @classmethod
+    def read_info(cls, path):
+        """Reads the info.xml of an image as `read` does; where there is none, a document that says nothing."""
+        return cls.parse(info_bytes(path), path)
+
+    @classmethod
     def parse(cls, data, path):
         """Takes the bytes of the file `path`; InputError when they are not XML, or hold entities or too much."""
         return cls(Path(path), _parse(Encoded.decode(data, path).utf8, path), hashlib.sha256(data).hexdigest())
@@ -177,6 +187,22 @@ class Document:
         return elements[0] if elements else None
 
 
+def info_bytes(path):
+    """Bytes of the info.xml of an image, `EMPTY` where there is none; a link to nowhere is an InputError."""
+    try:
+        return read_bytes(path)[0]
+    except InputError as error:
+        if not isinstance(error.__cause__, FileNotFoundError) or os.path.islink(path):
+            raise
+        return EMPTY
+
+
+def create_info(path):
+    """Writes a document that says nothing where there is no file, whole or not at all; never over one."""
+    if not os.path.lexists(path):
+        create(path, EMPTY)
+
+
 def _parse(utf8, file):
     """Root element of a document that expat has found harmless."""
     Scanner(utf8, file).run()
@@ -230,7 +256,7 @@ def _check_basis(lattice, file, where):
 
 def verified_lattice(document):
     """Lattice that the user verified, or None; InputError if those of both possible groups differ."""
-    paths = [f"{parent}/VerifiedLattice" for parent in ("DiffProcessingResults", "DiffProcessing")]
+    paths = [f"{parent}/VerifiedLattice" for parent in (RESULTS, "DiffProcessing")]
     lattices = [read_lattice(e, document) for e in map(document.group, paths) if e is not None]
     if len(lattices) == 2 and lattices[0] != lattices[1]:
         problem = f"{paths[0]} and {paths[1]} differ ({lattices[0].origin} and {lattices[1].origin}, ...)"

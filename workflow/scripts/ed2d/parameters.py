@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .emdatainfo import parse_value, wanted_text
+from .emdatainfo import MASKED, parse_value, wanted_text
 from .errors import InputError
 from .maskshapes import read_shapes
 from .xmlbytes import shown
 
 GROUP = "DiffProcessing"
 CONFIG = "config"
+FOUND_MASK = "found mask"  # the name under which results depend on the mask that the program has found
 
 
 class Entry(NamedTuple):
@@ -34,12 +35,24 @@ REGISTRY = (
     Entry("offset", "Detector/Offset", "float", {}),
     Entry("saturation", "Detector/Saturation", "float", {"low": 0}),
 )
+SATURATION = tuple(entry for entry in REGISTRY if entry.field == "saturation")
 INTEGRATE = (Entry("apply_error_model", "Integrate/ApplyErrorModel", "bool", {}),)  # no matter for extract
 UNIT_CELL = (
     Entry("a", "UnitCell/A", "float", {"above": 0}),
     Entry("b", "UnitCell/B", "float", {"above": 0}),
     Entry("gamma", "UnitCell/Gamma", "float", {"above": 0, "below": 180}),
     Entry("c", "UnitCell/C", "float", {"above": 0}),
+)
+SEARCH = (  # of the lattice search alone; none of them need be given
+    Entry("gauss_filter_strength", "LatticeSearch/GaussFilterStrength", "float", {"low": 0}),
+    Entry("peak_search_sensitivity", "LatticeSearch/PeakSearchSensitivity", "float", {"low": 0}),
+    Entry("minimal_lattice_length", "LatticeSearch/MinimalLatticeLength", "float", {"low": 0}),
+    Entry("maximal_lattice_length", "LatticeSearch/MaximalLatticeLength", "float", {"low": 0}),
+    Entry("outer_window_size", "LatticeSearch/PeakSearchParams/OuterWindowSize", "int", {"low": 0}),
+    Entry("outer_window_sensitivity", "LatticeSearch/PeakSearchParams/OuterWindowSensitivity", "float", {"low": 0}),
+    Entry("inner_window_size", "LatticeSearch/PeakSearchParams/InnerWindowSize", "int", {"low": 0}),
+    Entry("inner_window_sensitivity", "LatticeSearch/PeakSearchParams/InnerWindowSensitivity", "float", {"low": 0}),
+    Entry("pixel_size", "LatticeSearch/PixelSize", "float", {"low": 0}),
 )
 WAVELENGTH = Entry("wavelength", "Wavelength", "float", {"above": 0})
 CELL_C = 100.0  # Angstrom: a 2D crystal has no third axis, but an MTZ file needs one
@@ -56,8 +69,29 @@ class UnitCell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchParameters:
+    """What the lattice search starts from; 0 stands for what the program chooses itself.
+
+    Lengths and window sizes in px, sensitivities in standard deviations, pixel_size in 1/Angstrom per px.
+    """
+
+    gauss_filter_strength: float = 0.0
+    peak_search_sensitivity: float = 0.0
+    minimal_lattice_length: float = 0.0
+    maximal_lattice_length: float = 0.0
+    outer_window_size: int = 0
+    outer_window_sensitivity: float = 0.0
+    inner_window_size: int = 0
+    inner_window_sensitivity: float = 0.0
+    pixel_size: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """What is measured and how: box sizes and radii in px, detector values in counts, wavelength in Angstrom."""
+    """What is measured and how: box sizes and radii in px, detector values in counts, wavelength in Angstrom.
+
+    mask: shapes of ignored pixels that the user gives; found_mask: those that the program has found in addition.
+    """
 
     box_size: int
     box_grow_amount: int
@@ -72,6 +106,8 @@ class Parameters:
     unit_cell: UnitCell | None
     wavelength: float | None
     apply_error_model: bool
+    found_mask: tuple = ()
+    search: SearchParameters = SearchParameters()
 
     @property
     def half(self):
@@ -89,11 +125,12 @@ class Parameters:
         return max(self.box_size / 3, 0.7)
 
 
-def effective_parameters(info, project, config):
+def effective_parameters(info, project, config, *, mask_file=False):
     """Parameters of an image from the Documents of its info.xml and project.xml and the nested dict `config`.
 
-    Mask and UnitCell are taken as wholes. `config` mirrors the XML below DiffProcessing. InputError for a value that is
-    missing everywhere or bad where it is taken from.
+    Mask and UnitCell are taken as wholes. `config` mirrors the XML below DiffProcessing. mask_file: whether the image
+    has one; then, and where its info.xml has a Mask, no mask that the program has found is in force. InputError for a
+    value that is missing everywhere or bad where it is taken from.
     """
     found = {entry.field: _lookup(entry, info, project, config) for entry in REGISTRY + INTEGRATE}
     for entry in REGISTRY + INTEGRATE:
@@ -106,7 +143,14 @@ def effective_parameters(info, project, config):
         mask=_mask(info, project),
         unit_cell=_unit_cell(info, project, config),
         wavelength=_lookup(WAVELENGTH, info, project, config)[0],
+        found_mask=() if mask_file or has_mask(info) else _found_mask(info),
+        search=_search(info, project, config),
     )
+
+
+def has_mask(info):
+    """Whether the Document of an info.xml has a Mask of the user."""
+    return info.group(f"{GROUP}/Mask") is not None
 
 
 def _lookup(entry, info, project, config):
@@ -147,6 +191,24 @@ def _check_radii(low, low_file, high, high_file):
         raise InputError(high_file, problem, "give a larger MaxRadius, or 0 for the image edge")
 
 
+def _search(info, project, config):
+    found = {entry.field: _lookup(entry, info, project, config) for entry in SEARCH}
+    given = {name: value for name, (value, _) in found.items() if value is not None}
+    search = SearchParameters(**given)
+    if 0 < search.maximal_lattice_length <= search.minimal_lattice_length:
+        problem = f"LatticeSearch/MaximalLatticeLength {search.maximal_lattice_length} does not exceed "
+        problem += f"LatticeSearch/MinimalLatticeLength {search.minimal_lattice_length}"
+        raise InputError(
+            found["maximal_lattice_length"][1], problem, "give a larger one, or 0 for the program's choice"
+        )
+    return search
+
+
+def _found_mask(info):
+    element = info.group(f"{MASKED}/Mask")
+    return () if element is None else read_shapes(element, info)
+
+
 def _mask(info, project):
     for document in (info, project):
         element = document.group(f"{GROUP}/Mask")
@@ -173,37 +235,51 @@ def _whole_cell(values, file):
 
 def unknown_items(document):
     """Paths of the items in the groups of parameters of this program that are none of these."""
-    known = {entry.path for entry in (*REGISTRY, *INTEGRATE, *UNIT_CELL)}
-    groups = {path.partition("/")[0]: document.group(f"{GROUP}/{path.partition('/')[0]}") for path in sorted(known)}
-    children = [child for group in groups.values() if group is not None for child in group.iterchildren("*")]
-    return [document.where(within=child) for child in children if f"{child.getparent().tag}/{child.tag}" not in known]
+    items = {f"{GROUP}/{entry.path}" for entry in (*REGISTRY, *INTEGRATE, *SEARCH, *UNIT_CELL)}
+    groups = sorted({path.rpartition("/")[0] for path in items})
+    found = [document.group(path) for path in groups]
+    children = [child for group in found if group is not None for child in group.iterchildren("*")]
+    unknown = [document.where(within=child) for child in children]
+    return [path for path in unknown if path not in items | set(groups)]
 
 
 def unused_groups(document):
     """Names below DiffProcessing that mean nothing to this program; other programs' groups are among them."""
-    known = {entry.path.partition("/")[0] for entry in (*REGISTRY, *INTEGRATE, *UNIT_CELL, WAVELENGTH)}
+    known = {entry.path.partition("/")[0] for entry in (*REGISTRY, *INTEGRATE, *SEARCH, *UNIT_CELL, WAVELENGTH)}
     group = document.group(GROUP)
     names = [] if group is None else [child.tag for child in group.iterchildren("*")]
     return [name for name in names if name not in known | {"ImageMask", "Mask", "VerifiedLattice"}]
 
 
 def describe(parameters, step):
-    """The parameters of a step, "extract" or "integrate", as {XML name: value} in a fixed order; "none" where none is.
+    """The parameters of a step as {XML name: value} in a fixed order; "none" where none is.
 
-    The mask appears as sixteen hexadecimal digits that change with its shapes.
+    step: "mask", "search", "extract" or "integrate". The masks appear as sixteen hexadecimal digits that change with
+    their shapes.
     """
-    found = {entry.path: getattr(parameters, entry.field) for entry in _of(step)}
-    cell = parameters.unit_cell
-    found |= {entry.path: getattr(cell, entry.field) if cell else "none" for entry in UNIT_CELL}
-    found[WAVELENGTH.path] = "none" if parameters.wavelength is None else parameters.wavelength
-    mask = hashlib.sha256(repr(parameters.mask).encode()).hexdigest()[:16]
-    return found | {"mask shapes": mask if parameters.mask else "none"}
+    values = vars(parameters) | vars(parameters.search) | (vars(parameters.unit_cell) if parameters.unit_cell else {})
+    found = {entry.path: values.get(entry.field) for entry in _of(step)}
+    found = {path: "none" if value is None else value for path, value in found.items()}
+    return found | {name: _shapes_digest(getattr(parameters, field)) for name, field in _shapes_of(step).items()}
 
 
 def described(step):
     """The names that `describe` gives, in its order."""
-    return [entry.path for entry in (*_of(step), *UNIT_CELL, WAVELENGTH)] + ["mask shapes"]
+    return [entry.path for entry in _of(step)] + list(_shapes_of(step))
 
 
 def _of(step):
-    return REGISTRY + INTEGRATE if step == "integrate" else REGISTRY
+    if step == "mask":
+        return SATURATION
+    if step == "search":
+        return SATURATION + SEARCH + UNIT_CELL[:3]
+    return REGISTRY + (INTEGRATE if step == "integrate" else ()) + UNIT_CELL + (WAVELENGTH,)
+
+
+def _shapes_of(step):
+    """Fields with shapes of masks, by name."""
+    return {"mask shapes": "mask"} | ({} if step == "mask" else {FOUND_MASK: "found_mask"})
+
+
+def _shapes_digest(shapes):
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16] if shapes else "none"
