@@ -162,7 +162,10 @@ def test_an_edited_lattice_reruns_its_image(work):
     assert run.status == 0 and run.measured() == [THIRD]
     was, now = run.changes("extract", THIRD)
     assert "'origin = (" in was and "'origin = (146.0, " in now
-    assert "starts from the VerifiedLattice" in (work / "project" / THIRD / f"{THIRD}_ext.log").read_text()
+    assert (
+        "measures the VerifiedLattice, starts from the lattice that was given"
+        in (work / "project" / THIRD / f"{THIRD}_ext.log").read_text()
+    )
 
 
 def test_comments_blanks_and_times_rerun_nothing(work):

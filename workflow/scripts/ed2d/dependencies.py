@@ -6,28 +6,38 @@ import time
 from dataclasses import fields
 
 from . import __version__
-from .emdatainfo import verified_lattice
 from .lattice import Lattice
-from .parameters import describe, described, effective_parameters
+from .latticechoice import chosen_lattice
+from .parameters import FOUND_MASK, describe, described, effective_parameters
 
 STAMPS = ("image", "mask file")
 
 
-def names(step):
-    """The names of all that a step, "extract" or "integrate", depends on, in a fixed order."""
+def names(step, *, planned=False):
+    """The names of all that a step, "mask", "search", "extract" or "integrate", depends on, in a fixed order.
+
+    planned: those alone that are known when a run is planned. The mask that a search uses may be found in the same run.
+    """
     lattice = [field.name for field in fields(Lattice) if step == "extract"]
-    return ["ed2d", *described(step), *lattice, *STAMPS]
+    found = [name for name in described(step) if not (planned and step == "search" and name == FOUND_MASK)]
+    return ["ed2d", *found, *lattice, *STAMPS]
 
 
-def written_values(info, project, config):
+def written_values(info, project, config, *, mask_file=False):
     """The values that all steps take from the Documents info.xml and project.xml and the nested dict `config`, by name.
 
-    Texts. InputError for a bad value.
+    mask_file: whether the image has one. Texts. InputError for a bad value.
     """
-    lattice = verified_lattice(info)
-    values = {"ed2d": __version__, **describe(effective_parameters(info, project, config), "integrate")}
-    values |= vars(lattice) if lattice else {}
-    return {name: str(value) for name, value in values.items()}
+    parameters = effective_parameters(info, project, config, mask_file=mask_file)
+    values = {"ed2d": __version__, **describe(parameters, "search"), **describe(parameters, "integrate")}
+    values = {name: str(value) for name, value in values.items()}
+    lattice = choice(info, config, values).lattice
+    return values | ({name: str(value) for name, value in vars(lattice).items()} if lattice else {})
+
+
+def choice(info, config, values):
+    """The Choice among the lattices of the Document info.xml, where the written values are these."""
+    return chosen_lattice(info, config, digest("search", values))
 
 
 def file_values(image, mask):
@@ -35,14 +45,14 @@ def file_values(image, mask):
     return dict(zip(STAMPS, (_stamp(image), _stamp(mask) if mask else "none"), strict=True))
 
 
-def lines(step, values):
+def lines(step, values, *, planned=False):
     """The values of a step, each as `name = value`."""
-    return [f"{name} = {values.get(name, 'none')}" for name in names(step)]
+    return [f"{name} = {values.get(name, 'none')}" for name in names(step, planned=planned)]
 
 
-def digest(step, values):
+def digest(step, values, *, planned=False):
     """Sixteen hexadecimal digits that change with any of the values of a step."""
-    return hashlib.sha256("\n".join(lines(step, values)).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(lines(step, values, planned=planned)).encode()).hexdigest()[:16]
 
 
 def _stamp(path):

@@ -264,6 +264,21 @@ def verified_lattice(document):
     return lattices[0] if lattices else None
 
 
+def rejected_lattice(document):
+    """Lattice of a search that the user rejected, or None."""
+    return _lattice_of(document, f"{RESULTS}/RejectedLattice")
+
+
+def searched_lattice(document):
+    """Lattice that the search found, or None."""
+    return _lattice_of(document, f"{SEARCHED}/SearchedLattice")
+
+
+def _lattice_of(document, path):
+    element = document.group(path)
+    return None if element is None else read_lattice(element, document)
+
+
 def refined_lattice(document, verified):
     """Refined lattice if it descends from the lattice `verified`, else None."""
     element = document.group(f"{EXTRACTED}/RefinedLattice")
@@ -281,7 +296,7 @@ def starting_lattice(document, verified, inputs):
     """
     refined = refined_lattice(document, verified)
     if refined is None:
-        return verified, "VerifiedLattice"
+        return verified, "lattice that was given"
     element = document.group(f"{EXTRACTED}/StartLattice")
     same = document.item(f"{EXTRACTED}/Inputs", "string") == inputs and element is not None
     if same and document.item("RefinedDigest", "string", within=element) == refined.digest():

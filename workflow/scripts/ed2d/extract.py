@@ -1,11 +1,11 @@
-"""The step extract: image and verified lattice in, `_ext.mtz` and RefinedLattice out."""
+"""The step extract: image and lattice in, `_ext.mtz` and RefinedLattice out."""
 
 import logging
 
 import numpy as np
 
 from . import __version__, flags
-from .emdatainfo import EXTRACTED, group_element, lattice_element, replace_group, starting_lattice, verified_lattice
+from .emdatainfo import EXTRACTED, group_element, lattice_element, replace_group, starting_lattice
 from .errors import InputError
 from .extraction import NotRefinable, extract_image
 from .friedel import r_friedel
@@ -33,24 +33,23 @@ def extract(*, output, **given):
     """
     inputs = read_inputs("extract", **given)
     info, image = inputs.info.path, given["image"]
-    verified = verified_lattice(inputs.info)
-    if verified is None:
-        raise InputError(info, "has no VerifiedLattice", "add the lattice that was checked by eye")
+    choice = inputs.choice
+    verified = choice.lattice
     start, origin = starting_lattice(inputs.info, verified, inputs.digest)
-    log.info("starts from the %s", origin)
-    _check_origin(verified, inputs.image.shape, info)
+    log.info("measures the %s, starts from the %s", choice.name, origin)
+    _check_origin(choice, inputs.image.shape, info)
     inputs.check_boxes(verified)
     try:
         extraction = extract_image(inputs.image, start, inputs.parameters)
     except NotRefinable as error:
-        cure = "check the VerifiedLattice against the image, and BoxSize"
+        cure = f"check the {choice.name} against the image, and BoxSize"
         raise InputError(info, f"the lattice cannot be refined: {error}", cure) from error
     except UnknownGain as error:
         raise InputError(
             image, f"the gain cannot be estimated: {error}", "give Detector/Gain in counts per electron"
         ) from error
     _check_noise(extraction, inputs)
-    _check_lattice(extraction, verified, inputs)
+    _check_lattice(extraction, choice, inputs)
     inputs.check_unchanged()
     write_mtz(output, extraction.table(), inputs.header(extraction.lattice, extraction.noise, extraction.profile))
     made = {"Inputs": inputs.digest, "Reflections": file_digest(output)}
@@ -58,12 +57,12 @@ def extract(*, output, **given):
     return _summary(inputs.name, extraction)
 
 
-def _check_origin(lattice, shape, info):
+def _check_origin(choice, shape, info):
     """InputError when the origin is further outside of the image than the image is long."""
     rows, columns = shape
-    (x, y), reach = lattice.origin, max(shape)
+    (x, y), reach = choice.lattice.origin, max(shape)
     if not (-reach <= x <= columns + reach and -reach <= y <= rows + reach):
-        problem = f"the Offset ({x:g}, {y:g}) of the VerifiedLattice is far off the image of {columns} x {rows}"
+        problem = f"the Offset ({x:g}, {y:g}) of the {choice.name} is far off the image of {columns} x {rows}"
         raise InputError(info, problem, "give the origin of the lattice in px of the image, x = column, y = row")
 
 
@@ -82,15 +81,13 @@ def _check_noise(extraction, inputs):
         log.info(said, noise.correlation)
 
 
-def _check_lattice(extraction, verified, inputs):
+def _check_lattice(extraction, choice, inputs):
     """Warnings where the numbers may be those of a wrong lattice, though they look right."""
     path, refined, spots = inputs.info.path, extraction.refined, extraction.spots
-    moved = _moved(extraction, verified)
+    moved = _moved(extraction, choice.lattice)
     if moved > FAR_FROM_VERIFIED * extraction.lattice.spacing:
-        said = (
-            "%s: the refined lattice is up to %.1f px away from the VerifiedLattice: look whether it is the right one"
-        )
-        log.warning(said, path, moved)
+        said = "%s: the refined lattice is up to %.1f px away from the %s: look whether it is the right one"
+        log.warning(said, path, moved, choice.name)
     if extraction.peaks_on_lattice < FEW_PEAKS:
         said = "%s: only %.0f %% of the clear peaks lie on the lattice: a second crystal, satellites or ice?"
         log.warning(said, path, 100 * extraction.peaks_on_lattice)
@@ -109,7 +106,7 @@ def _check_lattice(extraction, verified, inputs):
 
 
 def _moved(extraction, verified):
-    """Largest distance, px, of the spots used from where the VerifiedLattice puts them."""
+    """Largest distance, px, of the spots used from where the lattice that was given puts them."""
     miller = extraction.miller[extraction.used]
     distance = np.linalg.norm(extraction.lattice.position(miller) - verified.position(miller), axis=1)
     return float(np.max(distance, initial=0.0))

@@ -8,6 +8,7 @@ from .dependencies import file_values
 from .errors import InputError
 
 RESULTS = ("_ext.mtz", "_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif")
+FOUND = ("tmp_mask.tif", "tmp_search.tif")  # of the mask and the lattice search
 RESIDUALS = ("tmp_integrate3.tif",)  # where they are asked for
 
 
@@ -51,13 +52,13 @@ class ImageDirectory:
         for path in filter(None, (self.image, self.mask)):
             if not os.access(path, os.R_OK):
                 raise InputError(path, "cannot be read", "restore the file, or the permission to read it")
-        for path in self.results(*RESULTS, *RESIDUALS):
+        for path in self.results(*FOUND, *RESULTS, *RESIDUALS):
             if path.exists() and not os.access(path, os.W_OK):
                 raise InputError(path, "is write-protected", "make it writable or remove it")
 
     def check_results(self):
         """InputError when a result is something that Snakemake would stop all images at."""
-        for path in self.results(*RESULTS, *RESIDUALS):
+        for path in self.results(*FOUND, *RESULTS, *RESIDUALS):
             if path.is_symlink() and not path.exists():
                 raise InputError(path, "is a link to nowhere", "remove it")
             if path.exists() and not path.is_file():

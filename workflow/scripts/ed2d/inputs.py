@@ -1,4 +1,4 @@
-"""What both steps start from: the documents, parameters and image of one directory, read, checked and logged."""
+"""What all steps start from: the documents, parameters and image of one directory, read, checked and logged."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import __version__
-from .dependencies import digest, file_values, lines, written_values
+from .dependencies import choice, digest, file_values, lines, written_values
 from .emdatainfo import Document
 from .errors import InputError
 from .image import Image, read_image
@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 class Inputs:
     """What a step is given, of one image directory, and what was read from there.
 
-    step: "extract" or "integrate"; sources: the paths of image, mask, info.xml and project.xml, and the configuration;
-    written, files: the values that its results depend on; mask: the name of the mask file, or "none".
+    step: "mask", "search", "extract" or "integrate"; sources: the paths of image, mask, info.xml and project.xml, and
+    the configuration; written, files: the values that its results depend on; mask: the name of the mask file, or
+    "none". What is ignored of the image: masks that the user gives, and but for the mask step those that it has found.
     """
 
     step: str
@@ -37,6 +38,14 @@ class Inputs:
     parameters: Parameters
     image: Image
     mask: str
+
+    @property
+    def choice(self):
+        """The Choice of the lattice to measure; InputError where there is none."""
+        chosen = choice(self.info, self.sources["config"], self.written)
+        if chosen.lattice is None:
+            raise InputError(self.info.path, "has no lattice to measure", chosen.reason)
+        return chosen
 
     @property
     def digest(self):
@@ -91,22 +100,23 @@ class Inputs:
 def read_inputs(step, *, name, image, mask, info, project, config, planned=None):
     """Inputs of a step from the paths of an image, its mask (or None), info.xml and project.xml, and the configuration.
 
-    step: "extract" or "integrate". planned: the digest of the values that the run was planned with, or None.
-    InputError for whatever cannot be read, and for values that are no longer those planned.
+    step as in Inputs. planned: the digest of the values that the run was planned with, or None. A missing info.xml is
+    one that says nothing. InputError for whatever cannot be read, and for values that are no longer those planned.
     """
     sources = {"info": info, "project": project, "config": config, "image": image, "mask": mask}
     documents, written, files = _values(**sources)
-    if planned not in (None, digest(step, written | files)):
+    if planned not in (None, digest(step, written | files, planned=True)):
         problem = "a value there, in project.xml or the configuration, or image or mask were changed during the run"
         raise InputError(info, problem, "run again")
     for document in documents:
         for item in unknown_items(document):
             log.warning("%s: %s is no parameter of ed2d and has no effect; see config/README.md", document.path, item)
         log.info("%s: not used: %s", document.path, ", ".join(unused_groups(document)) or "nothing")
-    parameters = effective_parameters(*documents, config)
+    parameters = effective_parameters(*documents, config, mask_file=mask is not None)
     for item, value in describe(parameters, step).items():
         log.info("%s = %s", item, value)
-    still = read_image(image, mask_path=mask, shapes=parameters.mask, saturation=parameters.saturation)
+    shapes = parameters.mask if step == "mask" else parameters.mask + parameters.found_mask
+    still = read_image(image, mask_path=mask, shapes=shapes, saturation=parameters.saturation)
     if still.pages > 1:
         log.warning("%s: holds %d pages; the first is the image, the others are not read", image, still.pages)
     mask = Path(mask).name if mask else "none"
@@ -118,5 +128,6 @@ def read_inputs(step, *, name, image, mask, info, project, config, planned=None)
 
 def _values(*, info, project, config, image, mask):
     """The Documents of info.xml and project.xml, and what results depend on: written values, and those of files."""
-    documents = Document.read(info), Document.read(project)
-    return documents, written_values(*documents, config), file_values(image, mask)
+    documents = Document.read_info(info), Document.read(project)
+    written = written_values(*documents, config, mask_file=mask is not None)
+    return documents, written, file_values(image, mask)

@@ -9,7 +9,7 @@ from .dependencies import digest, lines, names
 from .emdatainfo import Document
 from .errors import InputError, printable
 from .image import read_image
-from .imagedirectory import RESULTS, ImageDirectory
+from .imagedirectory import FOUND, RESULTS, ImageDirectory
 from .joblog import read_log
 from .parameters import effective_parameters
 from .readings import Readings
@@ -17,9 +17,11 @@ from .readings import Readings
 NAMES = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff/\\{}<>*?\"'$`]+")  # what Snakemake and a shell carry unchanged
 UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff{}<>]")  # in a path: Snakemake takes these for wildcards and the like
 PERIODIC = re.compile(r"(.+?)\1{18}$")  # Snakemake takes such an end for a runaway wildcard
-STEPS = ("extract", "integrate")
+STEPS = ("mask", "search", "extract", "integrate")
+MEASURED = STEPS[2:]
 SHOWN = 20  # images of a kind on the screen; the summary has all
 AGAIN = "run again; where that does nothing, with --forcerun extract"
+SEARCH_AGAIN = "run again; where that does nothing, with --forcerun search"
 
 
 def one_spelling(directory):
@@ -75,13 +77,25 @@ class Project:
         found = [entry for entry in self.directory.iterdir() if pattern.fullmatch(entry.name) and entry.is_dir()]
         if not found:
             problem = f"no directory has a name that matches the value {text!r} of DiffProcessing/ImageMask"
-            raise InputError(self.document.path, problem, "correct it, or give each image a directory of its name")
+            raise InputError(self.document.path, problem, self._cure_for_none(pattern))
         return [ImageDirectory(directory) for directory in sorted(found)]
+
+    def _cure_for_none(self, pattern):
+        """What to do where no directory is one of an image: there may be images that have none."""
+        loose = sorted(p.stem for p in self.directory.glob("*.tif") if pattern.fullmatch(p.stem))
+        if not loose:
+            return "correct it, or give each image a directory of its name"
+        return f"give each image a directory of its name: {loose[0]}.tif becomes {loose[0]}/{loose[0]}.tif"
 
     @cache  # noqa: B019 - a project lives as long as the process
     def planned(self, name):
         """The Reading of the info.xml of an image as it was when the run was planned."""
-        return self.readings.read(self.entry(name).info)
+        return self.reading(name)
+
+    def reading(self, name):
+        """The Reading of the info.xml of an image as it is now."""
+        entry = self.entry(name)
+        return self.readings.read(entry.info, mask_file=entry.mask is not None)
 
     def entry(self, name):
         """The image directory of this name."""
@@ -111,20 +125,24 @@ class Project:
                 return "its name has a character or a repetition that file names in a workflow must not have; rename it"
             if not entry.image.is_file():
                 return f"has no image {entry.image.name}"
-            if not entry.info.is_file():
+            if self.config.get("search") == "never" and not entry.info.is_file():
                 return "has no info.xml, hence no lattice"
+            reading = self.planned(name)
         except OSError:
             return None
-        return None if self.planned(name).measurable else "info.xml has no VerifiedLattice"
+        if self.config.get("search") == "never" and not reading.measurable:
+            return "info.xml has no VerifiedLattice"
+        return None
 
     @cache  # noqa: B019 - a project lives as long as the process
     def _reason_to_refuse(self, name):
-        entry, reading = self.entry(name), self.planned(name)
+        entry = self.entry(name)
         try:
+            reading = self.planned(name)
             if reading.error:
                 return reading.error
             entry.check_results()
-            if self.outdated(name, reading):
+            if self.outdated(name, reading) or self.outdated_search(name, reading):
                 entry.check_access()
             if self._replaced(entry):
                 self._check_image(entry)
@@ -148,7 +166,7 @@ class Project:
 
         Before a job Snakemake removes the earlier results: a broken copy must not cost them.
         """
-        parameters = effective_parameters(Document.read(entry.info), self.document, self.config)
+        parameters = effective_parameters(Document.read_info(entry.info), self.document, self.config)
         read_image(entry.image, mask_path=entry.mask, shapes=parameters.mask, saturation=parameters.saturation)
 
     def outdated(self, name, reading):
@@ -158,7 +176,7 @@ class Project:
             return "not all of its results are there; run again"
         if reading.error:
             return reading.error
-        if any(reading.made[step] != digest(step, reading.written) for step in STEPS):
+        if any(reading.made[step] != digest(step, reading.written) for step in MEASURED):
             return f"its results were made with other values; {AGAIN}"
         if reading.made["reflections"] != reading.made["integrated"]:
             return f"its intensities are of an earlier extraction; {AGAIN}"
@@ -167,25 +185,92 @@ class Project:
             return f"image or mask are no longer those that were measured; {AGAIN}"
         return None
 
+    def outdated_search(self, name, reading):
+        """Why the lattice of an image is to be searched, or None; `reading`: its info.xml as it is."""
+        entry = self.entry(name)
+        if reading.error or reading.verified:
+            return None
+        if reading.made["search"] != digest("search", reading.written):
+            return f"its lattice is not searched with the present values; {SEARCH_AGAIN}"
+        if not all(path.exists() for path in entry.results("tmp_search.tif")):
+            return "its lattice is searched, but tmp_search.tif is missing; run again"
+        (log,) = entry.results("_src.log")
+        if read_log(log).files not in (None, entry.file_values()):
+            return f"image or mask are no longer those in which the lattice was searched; {SEARCH_AGAIN}"
+        return None
+
     @cached_property
-    def images(self):
-        """Names of the images to measure."""
+    def _in_work(self):
+        """Names of the images that are neither skipped nor refused."""
         left_out = self.skipped | self.refused
         return [entry.name for entry in self.directories if entry.name not in left_out]
 
+    @cached_property
+    def images(self):
+        """Names of the images to measure: their lattice is verified, or searched, sure and up to date."""
+        return [name for name in self._in_work if self.planned(name).measurable and name not in self.unsearched]
+
+    @cached_property
+    def unverified(self):
+        """Names of the images whose lattice the program searches."""
+        return [name for name in self._in_work if not self.planned(name).verified]
+
+    @cached_property
+    def unsearched(self):
+        """Those of them whose search is missing or out of date."""
+        return [name for name in self.unverified if self.outdated_search(name, self.planned(name))]
+
+    @property
+    def waiting(self):
+        """Those whose lattice is searched and not measured before the user says so."""
+        return [name for name in self.unverified if not self.planned(name).measurable and name not in self.unsearched]
+
+    @cached_property
+    def unmasked(self):
+        """Names of the images that the user gives no mask of their own."""
+        return [name for name in self._in_work if not self.planned(name).own_mask]
+
+    def lost(self, name):
+        """Files that are there while their results are not in info.xml, which Snakemake cannot see."""
+        made = self.planned(name).made
+        lost = [file for step, file in zip(STEPS, FOUND, strict=False) if not made[step]]
+        return [path for path in self.results(name, *lost) if Path(path).exists()]
+
     def check_measurable(self, name):
+        """No files; InputError for an image that is skipped or refused, forced or not, or has no lattice yet."""
+        self.check_searchable(name)
+        reading = self.planned(name)
+        reason = reading.unverified or self.outdated_search(name, reading)
+        if reason:
+            raise InputError(name, "is not measured", reason)
+        return []
+
+    def check_searchable(self, name):
         """No files; InputError for an image that is skipped or refused, forced or not."""
         reason = self._reason_to_skip(name) or self._reason_to_refuse(name)
         if reason:
             raise InputError(name, "is not measured", reason)
         return []
 
+    def check_maskable(self, name):
+        """No files; InputError for an image that is skipped or refused, or that the user gives a mask."""
+        self.check_searchable(name)
+        if self.planned(name).own_mask:
+            raise InputError(name, "has a mask of its own", "remove that to have one found")
+        return []
+
+    def mask_to_find(self, name):
+        """The result of the mask step, as a list; none for an image of which the user gives a mask."""
+        self.check_searchable(name)
+        return [] if self.planned(name).own_mask else self.results(name, "tmp_mask.tif")
+
     def dependencies(self, step):
         """Functions of Snakemake's wildcards, one for each thing that the results of a step depend on.
 
         A changed value reruns the image, and Snakemake's reason shows this one value before and now.
         """
-        texts = {re.sub("[/ ]", "_", name): self._text(step, number) for number, name in enumerate(names(step))}
+        planned = names(step, planned=True)
+        texts = {re.sub("[/ ]", "_", name): self._text(step, number) for number, name in enumerate(planned)}
         return texts | {"planned": self._text(step, -1)}
 
     def _text(self, step, number):
@@ -199,7 +284,7 @@ class Project:
     def _texts(self, step, name):
         """What the results of an image depend on, and at the end a digest of it, with which a job compares."""
         values = self.planned(name).written | self.entry(name).file_values()
-        return [*lines(step, values), digest(step, values)]
+        return [*lines(step, values, planned=True), digest(step, values, planned=True)]
 
     def results(self, name, *suffixes):
         """Paths of files of an image, as `ImageDirectory.results` gives them."""

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from . import __version__
 from .atomic import clear_leftovers, replacing
-from .dependencies import written_values
-from .emdatainfo import EXTRACTED, INTEGRATED, Document
+from .dependencies import choice, written_values
+from .emdatainfo import EXTRACTED, INTEGRATED, MASKED, SEARCHED, Document, info_bytes
 from .errors import InputError
-from .xmlbytes import read_bytes
+from .parameters import has_mask
 
 MADE = {
+    "mask": f"{MASKED}/Inputs",
+    "search": f"{SEARCHED}/Inputs",
     "extract": f"{EXTRACTED}/Inputs",
     "integrate": f"{INTEGRATED}/Inputs",
     "reflections": f"{EXTRACTED}/Reflections",
@@ -26,6 +28,7 @@ FIGURES = {
     "gain": (f"{EXTRACTED}/Gain", "float"),
     "r_friedel": (f"{INTEGRATED}/RFriedelProfile", "float"),
     "null_width": (f"{INTEGRATED}/NullControl/ProfileFit/Width", "float"),
+    "confidence": (f"{SEARCHED}/Confidence", "float"),
 }
 OF_NO_VALUE = ("project", "images_per_job", "residuals")  # keys of the configuration that no reading depends on
 
@@ -36,17 +39,21 @@ class Reading:
 
     error: why it cannot be used, or None; written: the `written_values`; made: by step, the digest of the values that
     its results were made with, and digests of the reflections of the extraction and of those that were integrated;
-    figures: numbers of the results by name, those that are there.
+    figures: numbers of the results by name, those that are there. verified: whether the user gives the lattice;
+    unverified: why there is none in force, or ""; own_mask: whether the user gives a mask of this image.
     """
 
     error: str | None
     written: dict
     made: dict
     figures: dict
+    verified: bool = False
+    unverified: str = ""
+    own_mask: bool = False
 
     @property
     def measurable(self):
-        """Whether there is a VerifiedLattice; an error is for others to say."""
+        """Whether there is a lattice in force; an error is for others to say."""
         return self.error is not None or "origin" in self.written
 
 
@@ -62,17 +69,20 @@ class Readings:
         self._known = _remembered(self.memory)
         self._seen = {}
 
-    def read(self, path):
-        """The Reading of a file as it is now."""
+    def read(self, path, *, mask_file=False):
+        """The Reading of a file as it is now, and where there is none, of a document that says nothing.
+
+        mask_file: whether its image has one.
+        """
         try:
-            data, _ = read_bytes(path)
+            data = info_bytes(path)
         except InputError as error:
             return Reading(str(error), {}, {}, {})
         path = str(path)
-        content = hashlib.sha256(self._shared + data).hexdigest()
+        content = hashlib.sha256(self._shared + bytes([mask_file]) + data).hexdigest()
         known, reading = self._seen.get(path) or self._known.get(path) or (None, None)
         if known != content:
-            reading = self._parsed(data, path)
+            reading = self._parsed(data, path, mask_file)
         self._seen[path] = content, reading
         return reading
 
@@ -87,15 +97,20 @@ class Readings:
                 readings = {path: (content, asdict(reading)) for path, (content, reading) in self._seen.items()}
                 temporary.write_text(json.dumps(readings), encoding="utf-8")
 
-    def _parsed(self, data, path):
+    def _parsed(self, data, path, mask_file):
         try:
             document = Document.parse(data, path)
-            written = written_values(document, self.project, self.config)
+            written = written_values(document, self.project, self.config, mask_file=mask_file)
+            chosen = choice(document, self.config, written)
         except InputError as error:
             return Reading(str(error), {}, {}, {})
         made = {step: _item(document, item, "string") for step, item in MADE.items()}
         figures = {name: _item(document, *item) for name, item in FIGURES.items()}
-        return Reading(None, written, made, {name: value for name, value in figures.items() if value is not None})
+        figures = {name: value for name, value in figures.items() if value is not None}
+        if chosen.verified:
+            figures.pop("confidence", None)  # of another lattice, or no longer in question
+        own_mask = mask_file or has_mask(document)
+        return Reading(None, written, made, figures, chosen.verified, chosen.reason, own_mask)
 
 
 def _item(document, path, kind):
@@ -126,4 +141,6 @@ def _sound(reading):
         and set(made) == set(() if error else MADE)
         and all(isinstance(value, str | None) for value in made.values())
         and all(name in FIGURES and type(value).__name__ == FIGURES[name][1] for name, value in figures.items())
+        and isinstance(reading.unverified, str)
+        and {type(reading.verified), type(reading.own_mask)} == {bool}
     )
