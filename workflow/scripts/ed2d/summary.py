@@ -11,7 +11,8 @@ from .joblog import read_log
 from .project import SHOWN
 
 FILE = "summary.tsv"
-STATUSES = ("measured", "extracted", "unfinished", "outdated", "skipped", "failed")
+DONE = ("measured", "unverified", "skipped")  # nothing is left for a run to do
+STATUSES = ("measured", "extracted", "unfinished", "outdated", "unverified", "skipped", "failed")
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Row:
     """One image; numbers are None where nothing was measured.
 
     status: one of STATUSES; reason: why it is not measured, with the cure. Figures as in `readings.FIGURES`;
-    seconds: processor time of both steps.
+    confidence: of the lattice, where the program has found it; seconds: processor time of extract and integrate.
     """
 
     image: str
@@ -31,15 +32,16 @@ class Row:
     r_friedel: float | None = None
     null_width: float | None = None
     gain: float | None = None
+    confidence: float | None = None
     seconds: float | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-MEDIANS = {name: max(len(name), 7) for name in COLUMNS[3:]}  # widths on the screen
+MEDIANS = {name: max(len(name), 7) for name in COLUMNS[3:] if name != "confidence"}  # widths on the screen
 
 
 class Summary(NamedTuple):
-    """Lines for the screen, and whether all images are measured that are not skipped."""
+    """Lines for the screen, and whether all images are measured that are neither skipped nor unverified."""
 
     lines: list
     complete: bool
@@ -59,7 +61,7 @@ def summarise(project):
         _write(path, rows)
     except InputError as error:
         lines.append(str(error))
-    return Summary(lines, len(measured) == sum(row.status != "skipped" for row in rows))
+    return Summary(lines, all(row.status in DONE for row in rows))
 
 
 def _readable_row(project, present, name):
@@ -76,16 +78,30 @@ def _row(project, present, name):
         return Row(name, "skipped", project.skipped[name])
     if name in project.refused:
         return Row(name, "failed", project.refused[name])
-    entry = project.entry(name)
+    entry, reading = project.entry(name), present.reading(name)
+    if not reading.measurable:
+        return _unmeasurable_row(present, entry, reading)
     logs = entry.results("_ext.log", "_int.log")
     for log, result in zip(logs, entry.results("_ext.mtz", "_int.mtz"), strict=True):
         if not result.exists():
             return Row(name, *_unfinished(log))
-    reading = present.readings.read(entry.info)
     if reason := present.outdated(name, reading):
         return Row(name, "outdated", reason)
     seconds = [read_log(log).seconds for log in logs]
     return Row(name, "measured", **reading.figures, seconds=None if None in seconds else sum(seconds))
+
+
+def _unmeasurable_row(present, entry, reading):
+    """The row of an image without a lattice in force."""
+    figures = {"confidence": reading.figures.get("confidence")}
+    reason = present.outdated_search(entry.name, reading)
+    if reason is None:
+        return Row(entry.name, "unverified", reading.unverified, **figures)
+    logs = entry.results(*([] if reading.own_mask else ["_msk.log"]), "_src.log")
+    errors = [error for error in (read_log(log).error for log in logs) if error]
+    if errors:
+        return Row(entry.name, "failed", errors[0])
+    return Row(entry.name, "outdated" if reading.made["search"] else "unfinished", reason)
 
 
 def _unfinished(log):
