@@ -7,6 +7,9 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/planning.smk"
 include: "workflow/rules/run.smk"
 include: "workflow/rules/example.smk"
+include: "workflow/rules/mask.smk"
+include: "workflow/rules/search.smk"
+include: "workflow/rules/verify.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/integrate.smk"
 include: "workflow/rules/refused.smk"
@@ -18,7 +21,10 @@ localrules:
     example,
     extract_all,
     integrate_all,
+    mask_all,
     refused,
+    search_all,
+    verify,
 
 
 rule all:
@@ -38,3 +44,12 @@ onstart:
         )
     if Path(PROJECT).exists():
         checked(begin)
+
+
+onsuccess:
+    ended.append(workflow)
+
+
+onerror:
+    if not broken_off():
+        ended.append(workflow)

@@ -24,10 +24,11 @@ if workflow.is_main_process:
 from ed2d.batches import PART, images_of, plan_batches, retire_batches
 from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
-from ed2d.imagedirectory import RESIDUALS, RESULTS
+from ed2d.imagedirectory import FOUND, RESIDUALS, RESULTS
 from ed2d.job import RUN
 from ed2d.project import STEPS, Project, one_spelling
 from ed2d.runlock import RunLock
+from ed2d.secondplan import SECOND, Order, Outcome
 from ed2d.summary import summarise
 
 defaults = load_configfile(ROOT / "config/config.yaml")
@@ -59,9 +60,17 @@ SIMULATED = config["project"] == EXAMPLE and (
 DIGEST = md5(os.fsencode(PROJECT)).hexdigest()
 MEMORY = f".snakemake/ed2d/{DIGEST}"
 BATCHES = f"{MEMORY}/batches"
+READINGS = f"{MEMORY}/readings.json"
+PAGE = str(Path(PROJECT, "verify.html"))
 ALONE = "--profile none --executor local --nolock --quiet host rules"
 WHOLE = workflow.is_main_process and PART not in os.environ
 BATCH = os.environ.get(PART)
+ORDER = Order.read(os.environ.pop(SECOND)) if SECOND in os.environ else None
+
+# Snakemake's own program with this workflow alone: none that has more to do when it ends.
+OURS = "snakemake" in Path(sys.argv[0]).parts[-2:] and Path(
+    workflow.main_snakefile
+).samefile(ROOT / "Snakefile")
 
 # The text of a shell command must not change with the place of the program or a value that does not matter: Snakemake
 # would measure all images anew. What may change travels in variables.
@@ -80,13 +89,13 @@ os.environ.update(
 project = Project(
     PROJECT,
     config,
-    memory=f"{MEMORY}/readings.json",
+    memory=READINGS,
     only=checked(images_of, BATCH) if BATCH else None,
 )
 lock = RunLock(PROJECT)
 
 
-if WHOLE and not SIMULATED:
+if WHOLE and not SIMULATED and not ORDER:
     for line in checked(project.left_out):
         logger.warning(line)
 

@@ -1,20 +1,90 @@
 planned = set()  # directories of the batches of this run
+searched = set()  # images whose lattice it searches before they can be measured
+LAST = ("integrate_all", "extract_all", "search_all", "mask_all")
 
 
 def all_results(target, *suffixes):
     """Files of every image that can be measured, or of batches that do the same for the rule `target`.
 
-    And for each image that is refused the file whose job fails.
+    And the lattice search of each whose lattice is to be found before, and for each image that is refused the file
+    whose job fails. A second plan measures what the first has searched, and nothing else.
     """
-    if SIMULATED and WHOLE:
+    if SIMULATED and WHOLE and not ORDER:
         checkpoints.example.get()
     names = checked(lambda: project.images)
+    if ORDER:
+        return results_of(set(names) & set(ORDER.images), *suffixes)
     if config["images_per_job"]:
-        # a target without any input would be a job
-        measured = checked(batches, target) or [PROJECT_XML]
+        made = checked(batches, target) or [
+            PROJECT_XML
+        ]  # without any input it would be a job
     else:
-        measured = [path for name in names for path in project.results(name, *suffixes)]
-    return measured + [REFUSED.format(image=name) for name in project.refused]
+        searched.update(to_search())
+        made = results_of(set(names) - searched, *suffixes) + searches_of(searched)
+    return made + refused_images()
+
+
+def found_of(target, file):
+    """The same for the results of the mask step and of the search alone, which no second plan has to do with."""
+    if SIMULATED and WHOLE and not ORDER:
+        checkpoints.example.get()
+    names = checked(
+        lambda: project.unmasked if target == "mask_all" else project.unverified
+    )
+    if ORDER:
+        return []
+    if config["images_per_job"]:
+        made = checked(batches, target) or [
+            PROJECT_XML
+        ]  # without any input it would be a job
+    else:
+        force_lost(names)
+        made = results_of(names, file)
+    return made + refused_images()
+
+
+def before_verification():
+    """Searches that are missing on the page of all lattices that wait for verification; not of those that failed."""
+    if ORDER:
+        return []
+    if config["images_per_job"]:
+        return checked(batches, "search_all")
+    searched.update(checked(to_search))
+    return searches_of(searched)
+
+
+def results_of(names, *suffixes):
+    return [path for name in sorted(names) for path in project.results(name, *suffixes)]
+
+
+def searches_of(names):
+    force_lost(names)
+    return results_of(names, "tmp_search.tif")
+
+
+def refused_images():
+    return [REFUSED.format(image=name) for name in project.refused]
+
+
+def to_search():
+    """Names of the images whose lattice is searched in this run: not yet or otherwise searched ones, or forced."""
+    settings = workflow.dag_settings
+    forced = set(settings.forcerun)
+    if settings.forceall or forced & set(STEPS[:2]):
+        return project.unverified
+    files = {str(path) for path in map(Path, forced) if path.name in FOUND}
+    named = {
+        name
+        for name in project.unverified
+        if files & set(project.results(name, *FOUND))
+    }
+    return named | set(project.unsearched)
+
+
+def force_lost(names):
+    """Has files made again whose results somebody has taken out of info.xml: Snakemake sees the file alone."""
+    for name in names:
+        workflow.dag.forcefiles.update(project.lost(name))
 
 
 def one_image(name):
@@ -27,8 +97,10 @@ def batches(target):
     """Files that batches leave which do what is left to do for a rule; InputError where options are for single jobs."""
     settings = workflow.dag_settings
     targets, forced = set(settings.targets), set(settings.forcerun)
-    if target == "extract_all" and not targets <= {"extract_all"}:
-        return []  # integrate_all does it
+    wanted = {"verify": "search_all", "all": "integrate_all"}
+    wanted = {wanted.get(name, name) for name in targets or {"all"}}
+    if target != next((name for name in LAST if name in wanted), target):
+        return []  # that does it
     limits = set(settings.until) | set(settings.omit_from)
     single = limits & set(STEPS) | set(filter(one_image, targets | forced | limits))
     if single:

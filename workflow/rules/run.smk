@@ -1,3 +1,6 @@
+ended = []  # has an entry when all jobs were done that could be
+
+
 def begin():
     """Locks the project for this run, or for this part of one that no newer run has ended meanwhile."""
     if WHOLE:
@@ -7,24 +10,82 @@ def begin():
         images_of(BATCH)
 
 
+def broken_off():
+    """Whether a run with failed jobs has left others undone: it was stopped, or is not to keep going."""
+    scheduler = workflow.scheduler
+    undone = scheduler.running or scheduler.open_jobs or scheduler._user_kill
+    return bool(undone) or not workflow.execution_settings.keep_going
+
+
 @atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself
 def finish(directory=os.getcwd()):
     """The last word of a run, whatever its end; status 1 where all was asked for and an image is not measured."""
-    executed = workflow.executor_plugin and not workflow.dryrun
-    if not WHOLE or not executed or lock.refused:
-        return
+    started = os.getcwd()
     os.chdir(directory)
+    if workflow.dryrun and searched and not ORDER:
+        say(
+            f"{len(searched)} of the images are searched first; "
+            "those whose lattice is sure are measured after that, in the same run"
+        )
+    executed = workflow.executor_plugin and not workflow.dryrun
+    if not executed or lock.refused or not (WHOLE or BATCH):
+        return
+    if searched and ended and OURS and leads_further():
+        go_on(started, directory)
+    complete = report() if WHOLE else True
+    asked = workflow.dag_settings
+    limits = asked.until or asked.omit_from or asked.batch
+    everything = set(asked.targets) <= {"all", "integrate_all"} and not limits
+    if OURS and (everything and not complete or ORDER and ORDER.failed):
+        os._exit(1)
+
+
+def report():
+    """Writes the summary and shows it; whether all images are measured that can be."""
     try:
         lines, complete = summarise(project)
     except (InputError, OSError) as error:
         lines, complete = [str(error)], False
     lock.give_back()
+    say(*lines)
+    return complete
+
+
+def say(*lines):
     with suppress(OSError, AttributeError, ValueError):  # the terminal may be gone
         print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
+def leads_further():
+    """Whether a second plan with the same command line measures what the first has searched."""
     asked = workflow.dag_settings
-    limits = asked.until or asked.omit_from or asked.batch
-    everything = set(asked.targets) <= {"all", "integrate_all"} and not limits
-    program = "snakemake" in Path(sys.argv[0]).parts[-2:]  # none that has more to do
-    ours = Path(workflow.main_snakefile).samefile(ROOT / "Snakefile")
-    if everything and not complete and program and ours:
-        os._exit(1)
+    targets = set(asked.targets)
+    limits = set(asked.until) | set(asked.omit_from)
+    named = targets | set(asked.forcerun) | limits
+    return (
+        targets <= {"all", "integrate_all", "extract_all", "verify"}
+        and not limits & {"mask", "search"}
+        and not any(map(one_image, named))
+        and not asked.batch
+    )
+
+
+def go_on(started, directory):
+    """Replaces this process by one of the same command line that plans once more; returns where there is no need."""
+    outcome = Outcome.of(project.anew(), searched)
+    failed = bool(workflow.scheduler.failed)
+    say(outcome.line)
+    page = failed and "verify" in workflow.dag_settings.targets
+    if not outcome.sure and not page:
+        return
+    order = f"{BATCH or MEMORY}.order.json"
+    try:
+        Order(outcome.sure, failed).write(order)
+        if WHOLE:
+            lock.give_back()
+        os.environ[SECOND] = order
+        os.chdir(started)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except (InputError, OSError) as error:
+        say(f"{error}: the images that were searched are not measured; run again")
+        os.chdir(directory)

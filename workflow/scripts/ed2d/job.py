@@ -61,10 +61,11 @@ def run(step, *, log, **arguments):
         logger.error("%s", error)
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(f"{arguments['name']}: stopped")
+        sys.exit(f"{arguments.get('name', step.__name__)}: stopped")
     except Exception as error:
         logger.debug("", exc_info=True)
-        logger.error("%s: %s: %s; please report this with the log file %s", arguments["name"], *_told(error), log)
+        name = arguments.get("name", step.__name__)
+        logger.error("%s: %s: %s; please report this with the log file %s", name, *_told(error), log)
         sys.exit(1)
     logger.info("%s", summary)
     logger.info("%s%.2f", SECONDS, time.process_time())
