@@ -7,7 +7,7 @@ import pytest
 
 from ed2d.emdatainfo import Document
 from ed2d.exampleproject import write_project_xml
-from ed2d.readings import Reading, Readings
+from ed2d.readings import MADE, Reading, Readings
 from emdatafiles import LATTICE, lattice_xml
 from runs import PARAMETERS
 
@@ -66,7 +66,8 @@ def test_what_a_file_says(info):
     assert reading.error is None and reading.measurable
     assert reading.written["LatticeExtract/BoxSize"] == "5" and reading.written["Detector/Gain"] == "8.0"
     assert reading.written["origin"] == str(LATTICE.origin) and reading.written["barrel"] == str(LATTICE.barrel)
-    assert reading.made == {"extract": "ab12"} | dict.fromkeys(("integrate", "reflections", "integrated"))
+    assert reading.made == dict.fromkeys(MADE) | {"extract": "ab12"}
+    assert reading.verified and not reading.unverified
     assert reading.figures == {"spots": 110}
 
 

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from lxml import etree
 
+from ed2d.dependencies import digest, written_values
+from ed2d.emdatainfo import SEARCHED, Document, group_element, lattice_element, replace_group, verified_lattice
 from ed2d.project import Project
 from ed2d.summary import COLUMNS, SHOWN, STATUSES, summarise
 from runs import CHECKOUT, IMAGES, RESULTS, copy, edit, info_of, names, set_parameter
@@ -67,6 +69,26 @@ def killed(image):
     (image / f"{image.name}_ext.log").write_text("")
 
 
+def searched(image, *, sure, old=False):
+    """In place of its VerifiedLattice the image has one that was searched."""
+    info = image / "info.xml"
+    document = Document.read(info)
+    lattice = verified_lattice(document)
+    info.write_bytes(re.sub(rb"<VerifiedLattice>.*</VerifiedLattice>", b"", info.read_bytes(), flags=re.DOTALL))
+    written = written_values(document, Document.read(image.parent / "project.xml"), CONFIG, mask_file=True)
+    inputs = "of old" if old else digest("search", written)
+    reason = None if sure else "the origin may be one vector off"
+    element = group_element("DiffSearch", {"Inputs": inputs, "Confidence": 0.62, "Sure": sure, "Reason": reason})
+    element.append(lattice_element("SearchedLattice", lattice))
+    replace_group(info, SEARCHED, element)
+    (image / "tmp_search.tif").touch()
+
+
+def failed_search(image):
+    without(image, "info.xml")
+    (image / f"{image.name}_src.log").write_text("ed2d\nERROR: x.tif: is bad; cure it\n")
+
+
 WAYS = {
     "measured": (lambda image: None, "measured", ""),
     "not integrated": (
@@ -82,6 +104,23 @@ WAYS = {
         "outdated",
         "its results were made with other values; run again",
     ),
+    "searched": (lambda image: searched(image, sure=True), "measured", ""),
+    "unsure": (
+        lambda image: searched(image, sure=False),
+        "unverified",
+        "confidence 0.62: the origin may be one vector off; `snakemake verify`",
+    ),
+    "searched before": (
+        lambda image: searched(image, sure=True, old=True),
+        "outdated",
+        "its lattice was searched with other values; run again",
+    ),
+    "no lattice": (
+        lambda image: without(image, "info.xml"),
+        "unfinished",
+        "its lattice is not searched yet; run again",
+    ),
+    "failed search": (failed_search, "failed", "x.tif: is bad; cure it"),
     "ignored": (lambda image: (image / "ignore").touch(), "skipped", "has a file `ignore`"),
     "broken XML": (lambda image: edit(image / "info.xml", "</VerifiedLattice>", ""), "failed", "not well-formed XML"),
     "failed job": (lambda image: failed_at_work(image, "x.tif: is bad; cure it"), "failed", "x.tif: is bad; cure it"),
@@ -99,12 +138,14 @@ def test_each_status_has_its_row(work, others):
     for way, (_, status, reason) in WAYS.items():
         row = rows[images[way].name]
         assert row["status"] == status and reason in row["reason"] and bool(row["reason"]) == bool(reason), (way, row)
-        assert all(bool(row[column]) == (status == "measured") for column in COLUMNS[3:]), (way, row)
+        figures = {column for column in COLUMNS[3:] if row[column]}
+        assert figures - {"confidence"} == (set(ITEMS) | {"seconds"} if status == "measured" else set()), (way, row)
+        assert ("confidence" in figures) == (way in ("searched", "unsure")), (way, row)
     assert {row["status"] for row in rows.values()} == set(STATUSES)
     for status in STATUSES:
         count = sum(row["status"] == status for row in rows.values())
         assert [line for line in summary.lines if re.match(rf"{status} +{count}\b", line)]
-    assert f"{work}/project: 4 of 12 images are measured; see {work}/project/summary.tsv" in summary.lines
+    assert f"{work}/project: 5 of 17 images are measured; see {work}/project/summary.tsv" in summary.lines
     said = [line for line in summary.lines if line.startswith("  ")]
     assert sorted(said) == sorted(
         f"  {row['status'] + ':':8} {name}: {row['reason']}"
@@ -129,7 +170,9 @@ def test_figures_are_those_of_info_xml(work):
 
 
 def test_skipped_images_are_no_failure(work, others):
+    """Nor are those whose lattice waits for the user."""
     (others() / "ignore").touch()
+    searched(others(), sure=False)
     assert summary_of(work).complete
 
 
@@ -142,7 +185,9 @@ def test_odd_texts_stay_on_their_line(work, others):
     summary = summary_of(work)
     content = (work / "project/summary.tsv").read_text(encoding="utf-8")
     lines = content.splitlines()
-    assert len(lines) == 1 + 3 + 7 == content.count("\n") and all(line.count("\t") == 9 for line in lines)
+    assert len(lines) == 1 + 3 + 7 == content.count("\n") and all(
+        line.count("\t") == len(COLUMNS) - 1 for line in lines
+    )
     assert all(line.replace("\t", "").isprintable() for line in lines)
     assert all(line.isprintable() for line in summary.lines)
     assert rows_of(work)["ABC0000011"]["reason"] == "a\\tb \\x1b[2J \"c' \u00e4; cure"

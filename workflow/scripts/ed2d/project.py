@@ -191,7 +191,8 @@ class Project:
         if reading.error or reading.verified:
             return None
         if reading.made["search"] != digest("search", reading.written):
-            return f"its lattice is not searched with the present values; {SEARCH_AGAIN}"
+            known = "was searched with other values" if reading.made["search"] else "is not searched yet"
+            return f"its lattice {known}; {SEARCH_AGAIN}"
         if not all(path.exists() for path in entry.results("tmp_search.tif")):
             return "its lattice is searched, but tmp_search.tif is missing; run again"
         (log,) = entry.results("_src.log")
