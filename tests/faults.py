@@ -15,7 +15,7 @@ import pytest
 import runs
 from runs import RESULTS, Run, contents, names, without_results
 
-SCRIPTS = ("extract.py", "integrate.py")
+SCRIPTS = ("mask.py", "search.py", "extract.py", "integrate.py")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def assert_all_results(project, images):
 
 def written_by_users(project):
     """Bytes of all that users wrote below a project: all but results, logs and summary, info.xml without results."""
-    made = {pattern.removeprefix("{0}") for pattern in (*runs.RESULTS, "tmp_integrate3.tif")}
+    made = {pattern.removeprefix("{0}") for pattern in (*runs.RESULTS, *runs.FOUND, "tmp_integrate3.tif")}
     files = {path: data for path, data in contents(project).items() if not path.endswith(tuple(made))}
     infos = {path: without_results(project / path) for path in files if path.endswith("info.xml")}
     return files | infos

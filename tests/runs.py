@@ -25,6 +25,7 @@ PARAMETERS = {
 }
 INPUTS = ("{0}.tif", "{0}_mask.tif", "info.xml")
 RESULTS = ("{0}_ext.mtz", "{0}_int.mtz", "tmp_integrate1.tif", "tmp_integrate2.tif")
+FOUND = ("tmp_mask.tif", "tmp_search.tif")
 LOGS = ("{0}_ext.log", "{0}_int.log")
 LARGEST_MOVE = 0.01  # px, of a predicted position when an image is extracted again
 TIMEOUT = 300  # s, for a run that takes a few
@@ -164,7 +165,9 @@ def info_of(directory, image):
 
 def without_results(info):
     """The bytes of an info.xml without the groups that the workflow writes."""
-    return re.sub(rb"\s*<(DiffExtract|DiffIntegrate)>.*?</\1>", b"", info.read_bytes(), flags=re.DOTALL)
+    return re.sub(
+        rb"\s*<(DiffMask|DiffSearch|DiffExtract|DiffIntegrate)>.*?</\1>", b"", info.read_bytes(), flags=re.DOTALL
+    )
 
 
 def assert_same_points(before, after):
