@@ -109,7 +109,7 @@ def bad_project(tmp_path_factory):
     own(BoxSize=12)(project / OVERLAP)
     (project / NO_LATTICE / "info.xml").write_text("<EMDataInfo/>")
     before = contents(project)
-    return project, before, snakemake(directory)
+    return project, before, snakemake(directory, config=["search=never"])
 
 
 @pytest.mark.parametrize("kind", MISTAKES)

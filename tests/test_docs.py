@@ -23,8 +23,9 @@ from ed2d import flags
 from ed2d.emdatainfo import Document, verified_lattice
 from ed2d.intensity import REASONS
 from ed2d.maskshapes import read_shapes
-from ed2d.parameters import INTEGRATE, REGISTRY, UNIT_CELL, WAVELENGTH
+from ed2d.parameters import INTEGRATE, REGISTRY, SEARCH, UNIT_CELL, WAVELENGTH
 from ed2d.table import extract_columns, integrate_columns
+from runs import make_project, snakemake
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LIBRARY = CHECKOUT / "workflow/scripts/ed2d"
@@ -235,6 +236,20 @@ def test_results_names_every_item_of_info_xml(tutorial):
             assert re.search(rf"`{item.tag}[`/]", text), item.tag
 
 
+def test_results_names_every_item_of_a_search(tmp_path):
+    """Those of an image whose lattice is searched, and of its mask."""
+    text = (CHECKOUT / "docs/results.md").read_text()
+    project = make_project(tmp_path / "project", ["ABC0000001"])
+    (project / "ABC0000001/info.xml").unlink()
+    (project / "ABC0000001/ABC0000001_mask.tif").unlink()
+    assert snakemake(tmp_path, "search_all").status == 0
+    document = Document.read(project / "ABC0000001/info.xml")
+    for group in ("DiffMask", "DiffSearch"):
+        assert f"### {group}" in text
+        for item in document.group(f"DiffProcessingResults/{group}").iterchildren("*"):
+            assert re.search(rf"`{item.tag}[`/]", text), item.tag
+
+
 def rows_of(path, pattern):
     """The cells of the table rows whose first cell matches, by its first group."""
     rows = {}
@@ -270,13 +285,13 @@ def limits_text(entry):
 
 
 def test_config_readme_has_every_key_with_its_default_and_limits():
-    rows = rows_of(CHECKOUT / "config/README.md", r"`((?:\w+/)?\w+)`")
+    rows = rows_of(CHECKOUT / "config/README.md", r"`((?:\w+/)*\w+)`")
     defaults = dict(flattened(yaml.safe_load((CHECKOUT / "config/config.yaml").read_text())))
     schema = yaml.safe_load((CHECKOUT / "workflow/schemas/config.schema.yaml").read_text())
     keys = list(schema_keys(schema))
     assert set(defaults) <= set(keys)
-    types = {entry.path: limits_text(entry) for entry in (*REGISTRY, *INTEGRATE, *UNIT_CELL, WAVELENGTH)}
-    assert set(keys) == {"project", "images_per_job", "residuals", *types}
+    types = {entry.path: limits_text(entry) for entry in (*REGISTRY, *INTEGRATE, *SEARCH, *UNIT_CELL, WAVELENGTH)}
+    assert set(keys) == {"project", "images_per_job", "search", "residuals", *types}
     for key in keys:
         default = str(defaults[key]).replace("False", "false") if key in defaults else None
         assert rows[key][0] == (f"`{default}`" if default else "none"), key

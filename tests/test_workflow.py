@@ -253,7 +253,10 @@ def test_a_broken_image_stops_no_other_and_loses_nothing(work):
 
 
 def test_skipped_images_are_no_failure(tmp_path):
-    """`ignore` (forced or not), no image, no info.xml, no lattice: skipped with the reason, and the status is 0."""
+    """`ignore` (forced or not), no image: skipped with the reason, and the status is 0.
+
+    So is an image without info.xml or lattice where no lattice is to be searched.
+    """
     whole, ignored, imageless, infoless, latticeless = (f"ABC000000{n}" for n in range(5))
     project = make_project(tmp_path / "project", [whole, ignored, imageless, infoless, latticeless])
     (project / ignored / "ignore").touch()
@@ -264,7 +267,7 @@ def test_skipped_images_are_no_failure(tmp_path):
     copy(project / whole, project / "xABC0000001")
     (project / "ABC0000009").write_text("a file, no directory")
     before = contents(project)
-    run = snakemake(tmp_path, "--forceall")
+    run = snakemake(tmp_path, "--forceall", config=["search=never"])
     assert run.status == 0 and run.measured() == [whole]
     reasons = {
         ignored: "has a file `ignore`",

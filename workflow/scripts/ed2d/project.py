@@ -218,8 +218,9 @@ class Project:
 
     @cached_property
     def unsearched(self):
-        """Those of them whose search is missing or out of date."""
-        return [name for name in self.unverified if self.outdated_search(name, self.planned(name))]
+        """Those of them whose search is missing or out of date, and why."""
+        reasons = {name: self.outdated_search(name, self.planned(name)) for name in self.unverified}
+        return {name: reason for name, reason in reasons.items() if reason}
 
     @property
     def waiting(self):
