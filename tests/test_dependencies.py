@@ -7,11 +7,13 @@ import pytest
 from ed2d import dependencies
 from ed2d.dependencies import digest, file_values, lines, names, written_values
 from ed2d.emdatainfo import Document
-from ed2d.parameters import INTEGRATE, REGISTRY
+from ed2d.parameters import INTEGRATE, REGISTRY, SEARCH
 from emdatafiles import LATTICE, lattice_xml
 from test_readings import CONFIG
 
 STEPS = ("extract", "integrate")
+MASK = "<EMDataInfo><DiffProcessingResults><DiffMask><Mask/></DiffMask></DiffProcessingResults></EMDataInfo>"
+RADIUS = '<Radius value="3"/></Circle></Mask>'
 TEXT = f"<EMDataInfo>\n<DiffProcessingResults>{lattice_xml(LATTICE)}</DiffProcessingResults></EMDataInfo>"
 
 
@@ -32,6 +34,21 @@ def test_all_parameters_are_named(step):
     entries = REGISTRY if step == "extract" else REGISTRY + INTEGRATE
     assert {entry.path for entry in entries} <= set(found)
     assert {"origin", "a", "b", "barrel", "spiral"} & set(found) == (set(vars(LATTICE)) if step == "extract" else set())
+
+
+def test_mask_and_search_have_their_own():
+    """No size of a box, no lattice; the mask that is found in the same run is not in the plan of its search."""
+    mask, search = names("mask"), names("search")
+    assert mask == ["ed2d", "Detector/Saturation", "mask shapes", "image", "mask file"]
+    added = {entry.path for entry in SEARCH} | {"UnitCell/A", "UnitCell/B", "UnitCell/Gamma", "found mask"}
+    assert set(search) == set(mask) | added and len(set(search)) == len(search)
+    assert set(search) - set(names("search", planned=True)) == {"found mask"}
+    assert all(names(step) == names(step, planned=True) for step in ("mask", *STEPS))
+    found = MASK.replace("<Mask/>", '<Mask><Circle><Center><x value="1"/><y value="2"/></Center>' + RADIUS)
+    for planned, same in ((True, True), (False, False)):
+        before, now = (digest("search", written(info), planned=planned) for info in (MASK, found))
+        assert (before == now) == same
+    assert all(digest(step, written(found)) != digest(step, written(MASK)) for step in STEPS)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -47,9 +47,9 @@ def before_verification():
     """Searches that are missing on the page of all lattices that wait for verification; not of those that failed."""
     if ORDER:
         return []
+    searched.update(checked(to_search))
     if config["images_per_job"]:
         return checked(batches, "search_all")
-    searched.update(checked(to_search))
     return searches_of(searched)
 
 

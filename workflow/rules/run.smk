@@ -73,14 +73,17 @@ def leads_further():
 def go_on(started, directory):
     """Replaces this process by one of the same command line that plans once more; returns where there is no need."""
     outcome = Outcome.of(project.anew(), searched)
-    failed = bool(workflow.scheduler.failed)
-    say(outcome.line)
-    page = failed and "verify" in workflow.dag_settings.targets
-    if not outcome.sure and not page:
+    targets, failed = set(workflow.dag_settings.targets), bool(
+        workflow.scheduler.failed
+    )
+    measured = [] if targets == {"verify"} or config["images_per_job"] else outcome.sure
+    say(outcome.line(measured))
+    page_is_missing = failed and "verify" in targets
+    if not measured and not page_is_missing:
         return
     order = f"{BATCH or MEMORY}.order.json"
     try:
-        Order(outcome.sure, failed).write(order)
+        Order(measured, failed).write(order)
         if WHOLE:
             lock.give_back()
         os.environ[SECOND] = order

@@ -50,11 +50,13 @@ class Outcome:
                 (found.sure if reading.measurable else found.waiting).append(name)
         return found
 
-    @property
-    def line(self):
-        """The same in one line for people."""
-        number = {0: "none is", 1: "1 is"}.get(len(self.sure), f"{len(self.sure)} are")
-        said = [f"{number} sure" + " and measured now" * bool(self.sure)]
+    def line(self, measured):
+        """The same in one line for people; measured: whether the sure ones are measured now."""
+        said = []
+        if self.sure:
+            said.append(
+                f"{len(self.sure)} {'is' if len(self.sure) == 1 else 'are'} sure" + " and measured now" * bool(measured)
+            )
         if self.waiting:
             said.append(f"{len(self.waiting)} wait{'s' * (len(self.waiting) == 1)} for verification")
         if self.failed:
