@@ -65,7 +65,7 @@ PAGE = str(Path(PROJECT, "verify.html"))
 ALONE = "--profile none --executor local --nolock --quiet host rules"
 WHOLE = workflow.is_main_process and PART not in os.environ
 BATCH = os.environ.get(PART)
-ORDER = Order.read(os.environ.pop(SECOND)) if SECOND in os.environ else None
+ORDER = checked(Order.read, os.environ.pop(SECOND)) if SECOND in os.environ else None
 
 # Snakemake's own program with this workflow alone: none that has more to do when it ends.
 OURS = "snakemake" in Path(sys.argv[0]).parts[-2:] and Path(
