@@ -47,9 +47,9 @@ onstart:
 
 
 onsuccess:
-    ended.append(workflow)
+    ended.append(True)
 
 
 onerror:
     if not broken_off():
-        ended.append(workflow)
+        ended.append(True)

@@ -141,7 +141,7 @@ def test_a_dry_run_shows_the_first_plan(bare, tmp_path):
     before = contents(bare / "project")
     run = snakemake(copy(bare, tmp_path / "work"), "--dry-run")
     assert run.status == 0 and plans(run) == 1 and contents(tmp_path / "work/project") == before
-    assert run.line("4 of the images are searched first; those whose lattice is sure are measured after that")
+    assert run.line("lattices to be searched first: 4; those that are sure are measured after that, in the same run")
     assert (
         ("search", BARE) in run.jobs() and ("extract", VERIFIED) in run.jobs() and ("extract", BARE) not in run.jobs()
     )

@@ -1,5 +1,6 @@
 planned = set()  # directories of the batches of this run
 searched = set()  # images whose lattice it searches before they can be measured
+NOTHING = [PROJECT_XML]  # a target without any input would be a job
 LAST = ("integrate_all", "extract_all", "search_all", "mask_all")
 
 
@@ -9,15 +10,12 @@ def all_results(target, *suffixes):
     And the lattice search of each whose lattice is to be found before, and for each image that is refused the file
     whose job fails. A second plan measures what the first has searched, and nothing else.
     """
-    if SIMULATED and WHOLE and not ORDER:
-        checkpoints.example.get()
+    wait_for_example()
     names = checked(lambda: project.images)
     if ORDER:
         return results_of(set(names) & set(ORDER.images), *suffixes)
     if config["images_per_job"]:
-        made = checked(batches, target) or [
-            PROJECT_XML
-        ]  # without any input it would be a job
+        made = checked(batches, target) or NOTHING
     else:
         searched.update(to_search())
         made = results_of(set(names) - searched, *suffixes) + searches_of(searched)
@@ -26,17 +24,14 @@ def all_results(target, *suffixes):
 
 def found_of(target, file):
     """The same for the results of the mask step and of the search alone, which no second plan has to do with."""
-    if SIMULATED and WHOLE and not ORDER:
-        checkpoints.example.get()
+    wait_for_example()
     names = checked(
         lambda: project.unmasked if target == "mask_all" else project.unverified
     )
     if ORDER:
         return []
     if config["images_per_job"]:
-        made = checked(batches, target) or [
-            PROJECT_XML
-        ]  # without any input it would be a job
+        made = checked(batches, target) or NOTHING
     else:
         force_lost(names)
         made = results_of(names, file)
@@ -44,13 +39,20 @@ def found_of(target, file):
 
 
 def before_verification():
-    """Searches that are missing on the page of all lattices that wait for verification; not of those that failed."""
+    """Searches that are missing on the page of lattices; a second plan makes it of those that have not failed."""
+    wait_for_example()
     if ORDER:
         return []
     searched.update(checked(to_search))
     if config["images_per_job"]:
         return checked(batches, "search_all")
     return searches_of(searched)
+
+
+def wait_for_example():
+    """Has the example made first, where it is the project."""
+    if SIMULATED and WHOLE and not ORDER:
+        checkpoints.example.get()
 
 
 def results_of(names, *suffixes):

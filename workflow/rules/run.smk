@@ -11,10 +11,14 @@ def begin():
 
 
 def broken_off():
-    """Whether a run with failed jobs has left others undone: it was stopped, or is not to keep going."""
-    scheduler = workflow.scheduler
-    undone = scheduler.running or scheduler.open_jobs or scheduler._user_kill
-    return bool(undone) or not workflow.execution_settings.keep_going
+    """Whether a run that did not succeed has left jobs undone: it was stopped, or is not to keep going."""
+    undone = workflow.scheduler.running or workflow.scheduler.open_jobs
+    return bool(undone) or stopped() or not workflow.execution_settings.keep_going
+
+
+def stopped():
+    """Whether SIGTERM has come."""
+    return bool(workflow.scheduler._user_kill)
 
 
 @atexit.register  # no hook of Snakemake is called when there is nothing to be done, or when it fails itself
@@ -24,13 +28,13 @@ def finish(directory=os.getcwd()):
     os.chdir(directory)
     if workflow.dryrun and searched and not ORDER:
         say(
-            f"{len(searched)} of the images are searched first; "
-            "those whose lattice is sure are measured after that, in the same run"
+            f"lattices to be searched first: {len(searched)}; "
+            "those that are sure are measured after that, in the same run"
         )
     executed = workflow.executor_plugin and not workflow.dryrun
     if not executed or lock.refused or not (WHOLE or BATCH):
         return
-    if searched and ended and OURS and leads_further():
+    if searched and ended and OURS and leads_further() and not stopped():
         go_on(started, directory)
     complete = report() if WHOLE else True
     asked = workflow.dag_settings
@@ -73,9 +77,8 @@ def leads_further():
 def go_on(started, directory):
     """Replaces this process by one of the same command line that plans once more; returns where there is no need."""
     outcome = Outcome.of(project.anew(), searched)
-    targets, failed = set(workflow.dag_settings.targets), bool(
-        workflow.scheduler.failed
-    )
+    targets = set(workflow.dag_settings.targets)
+    failed = bool(workflow.scheduler.failed)
     measured = [] if targets == {"verify"} or config["images_per_job"] else outcome.sure
     say(outcome.line(measured))
     page_is_missing = failed and "verify" in targets
