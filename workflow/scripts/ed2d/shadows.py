@@ -1,0 +1,388 @@
+"""What hides the detector: beam stop and bar, dead strips and tiles, shaded corners, the edge of a round detector."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, ndimage
+
+from .maskshapes import Extent, bands, rasterise
+from .outlines import outlines
+
+GRID = 512  # cells along the longer side of an image, at most
+LEVELS = 3  # grids; the cells of each are twice as large as those of the one before
+TILE, BRIGHT = 8, 1.5  # cells; times the brightest median of the tiles around: what is above is a spot
+REACH = 2  # cells; an edge is sharp where the signal changes within so many cells to each side
+SHARP = 1.7  # times; of the signal on both sides of an edge
+DARK = 2.0  # times; a shadow is that much darker than what it hides
+DARK_START = 1.4  # the same, near a shadow that somebody has drawn
+NEAR_START = 60.0  # px
+FLOOR = 0.05  # of the typical signal: smaller differences of the signal count for nothing
+SIGNIFICANT = 5.0  # standard deviations of the difference across an edge
+NOISY = 0.25  # of the typical signal: noise of the cells of a grid that is too fine
+CLEAR = 0.5  # of the signal outside: least drop at the edge of a shadow
+CLEAR_SHARE, CLEAR_SHARE_START = 0.65, 0.4  # of the edge
+FEWEST_CELLS = 12  # of a shadow
+DARKEST = 10  # cells that may be darker than the pedestal
+UNSHADED = 0.5  # of the typical signal: nothing else is darker, so the darkest shadow does not tell the pedestal
+ROUNDS = 3  # estimates of the pedestal
+OPEN = 0.9  # of the signal outside: where the soft edge of a shadow ends
+WIDEST_EDGE = 40.0  # px
+MARGIN = 2.0  # px beyond the soft edge
+TOLERANCE, MOST_NODES = 0.7, 200  # px; of all outlines
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Means of square cells of `size` px, (rows, columns), and which cells hold a pixel that may be looked at."""
+
+    mean: np.ndarray
+    valid: np.ndarray
+    size: int
+
+    def coarser(self):
+        """The grid of cells twice as large."""
+        weight = _halved(self.valid.astype(np.float32))
+        mean = _halved(np.where(self.valid, self.mean, 0)) / np.maximum(weight, 1e-6)
+        return Grid(_filled(mean, weight > 0), weight > 0, 2 * self.size)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation of a cell as a function of its mean: points of a line of sections."""
+
+    mean: np.ndarray
+    sigma: np.ndarray
+
+    def of(self, mean):
+        return np.interp(mean, self.mean, self.sigma)
+
+
+def find_shadows(image, *, start=()):
+    """Shapes of `ed2d.maskshapes` that cover the shadows on an `ed2d.image.Image` and their soft edges.
+
+    A shadow is darker than what lies beside it, by the factor DARK above the pedestal of the detector and across an
+    edge of few pixels, along most of its outline. Bright spots, halos, rings and slopes have no such outlines.
+    start: shapes drawn for many images; near them less is asked of a shadow, and their pixels are looked at although
+    they are ignored.
+    """
+    hidden = _ignored(image, start)
+    dead = _dead_strips(image.data, hidden)
+    grid = grid_of(image.data, hidden)
+    near = _near(start, image.shape, grid)
+    shadow = _shadows(grid, near)
+    strips = _dark_strips(image.data, hidden, grid, shadow)
+    edges = outlines(shadow, size=grid.size, shape=image.shape, tolerance=TOLERANCE, most=MOST_NODES)
+    return (*edges, *dead, *strips)
+
+
+# ---- grids
+
+
+def grid_of(data, hidden):
+    """The finest Grid of an image: at most GRID cells along the longer side; `hidden` (or None): not to be looked at."""
+    size = max(1, -(-max(data.shape) // GRID))
+    columns = np.arange(0, data.shape[1], size)
+    total, count = [], []
+    height = max(1, 2**20 // data.shape[1] // size) * size
+    for top in range(0, data.shape[0], height):
+        band = data[top : top + height]
+        if hidden is not None:
+            seen = ~hidden[top : top + height]
+            band = np.where(seen, band, 0)
+            count.append(_summed(seen, size, columns))
+        total.append(_summed(band, size, columns))
+    total = np.concatenate(total)
+    if hidden is None:
+        sides = [np.diff(np.append(np.arange(0, n, size), n)).astype(np.float32) for n in data.shape]
+        count = sides[0][:, None] * sides[1]
+    else:
+        count = np.concatenate(count)
+    return Grid(_filled(total / np.maximum(count, 1), count > 0), count > 0, size)
+
+
+def _summed(band, size, columns):
+    whole = len(band) // size * size
+    parts = [band[:whole].reshape(whole // size, size, -1).sum(axis=1, dtype=np.float32)]
+    if whole < len(band):
+        parts.append(band[whole:].sum(axis=0, dtype=np.float32)[None])
+    return np.add.reduceat(np.concatenate(parts), columns, axis=1)
+
+
+def _halved(values):
+    """Means of 2 x 2 values; the last row or column of an odd number is repeated."""
+    rows, columns = values.shape
+    values = np.pad(values, ((0, rows % 2), (0, columns % 2)), "edge")
+    return 0.25 * (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2])
+
+
+def _filled(mean, valid):
+    """Cells that are not valid take the mean of the nearest that is."""
+    mean = mean.astype(np.float32)
+    if not valid.all():
+        nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+        mean = mean[tuple(nearest)]
+    return mean
+
+
+def _ignored(image, start):
+    """Pixels not to be looked at, or None: ignored ones outside of `start`, and all that are no number."""
+    if not image.ignored.any():
+        return None
+    if not start:
+        return image.ignored
+    found = image.ignored & ~rasterise(start, image.shape)
+    if image.data.dtype.kind == "f":
+        for rows in bands(image.shape):
+            found[rows] |= ~np.isfinite(image.data[rows])
+    return found
+
+
+def _near(start, shape, grid):
+    """Cells within NEAR_START of the shapes `start`."""
+    if not start:
+        return np.zeros(grid.mean.shape, bool)
+    inside = rasterise(start, shape)[:: grid.size, :: grid.size]
+    return _distance(inside) * grid.size <= NEAR_START
+
+
+# ---- shadows
+
+
+def _shadows(grid, near):
+    """Bool (rows, columns) of the grid: shadows with their margins."""
+    found = np.zeros(grid.mean.shape, bool)
+    for _ in range(ROUNDS):
+        pedestal = _darkest(grid, found)
+        new = _at_levels(grid, found, near, pedestal) & ~found
+        if not new.any():
+            break
+        found |= new
+        rest = grid.mean[grid.valid & ~found]
+        if not len(rest) or _darkest(grid, found) - pedestal < UNSHADED * (np.median(rest) - pedestal):
+            break
+    return found
+
+
+def _darkest(grid, found):
+    """The pedestal, counts: what the darkest cells have, of those that are not `found`."""
+    smooth = ndimage.uniform_filter(grid.mean, 3)[grid.valid & ~found]
+    if len(smooth) == 0:
+        return 0.0
+    few = min(DARKEST, len(smooth) - 1)
+    return float(np.partition(smooth, few)[few])
+
+
+def _at_levels(grid, known, near, pedestal):
+    """Shadows found on grids of all sizes, drawn on the finest, with margins."""
+    found, level, shape = known.copy(), grid, grid.mean.shape
+    for step in range(LEVELS):
+        if min(level.mean.shape) < 4 * TILE:
+            break
+        factor = 2**step
+        there = _reduced(found, factor, level.mean.shape)
+        cores = _candidates(level, there, _reduced(near, factor, level.mean.shape), pedestal)
+        if cores is not None and cores.any():
+            found |= _refined(grid, _enlarged(cores, factor, shape), found, factor, pedestal)
+        level = level.coarser()
+    return found
+
+
+def _reduced(mask, factor, shape):
+    """Cells of a coarser grid that hold a cell of the mask."""
+    rows, columns = shape
+    mask = np.pad(mask, ((0, rows * factor - mask.shape[0]), (0, columns * factor - mask.shape[1])))
+    return mask.reshape(rows, factor, columns, factor).any(axis=(1, 3))
+
+
+def _enlarged(mask, factor, shape):
+    return mask.repeat(factor, axis=0).repeat(factor, axis=1)[: shape[0], : shape[1]]
+
+
+def _candidates(grid, known, near, pedestal):
+    """Cells of a grid that lie in a shadow which is not `known`; None where the cells are too noisy."""
+    clipped = _without_spots(grid.mean, pedestal)
+    noise = _noise(clipped)
+    smooth = ndimage.gaussian_filter(clipped, 1.0) - pedestal
+    usable = grid.valid & ~known
+    if not usable.any():
+        return None
+    typical = max(float(np.median(smooth[usable])), 0.0)
+    sigma = 0.3 * noise.of(smooth + pedestal)
+    if float(np.median(sigma[usable])) > NOISY * typical:
+        return None
+    floor = max(FLOOR * typical, 2 * float(np.min(sigma[usable])))
+    signal = np.log(np.maximum(smooth, 0) + floor)
+    reflectance = _reflectance(signal, sigma / (np.maximum(smooth, 0) + floor), usable)
+    weight = np.clip(smooth, 0, np.quantile(smooth[usable], 0.6)) * usable
+    level = _weighted_median(reflectance, weight)
+    dark = (reflectance < level - np.where(near, np.log(DARK_START), np.log(DARK))) & usable
+    return _with_clear_edges(dark, smooth, sigma, floor, usable, near)
+
+
+def _without_spots(mean, pedestal):
+    """Cell means of at most BRIGHT times the largest median of the tiles round about."""
+    rows, columns = mean.shape
+    padded = np.pad(mean, ((0, -rows % TILE), (0, -columns % TILE)), "edge")
+    tiles = padded.reshape(padded.shape[0] // TILE, TILE, -1, TILE).swapaxes(1, 2)
+    median = np.median(tiles.reshape(*tiles.shape[:2], -1), axis=2) - pedestal
+    most = BRIGHT * np.maximum(ndimage.maximum_filter(median, 3), 0) + pedestal
+    return np.minimum(mean, _enlarged(most, TILE, mean.shape))
+
+
+def _noise(mean):
+    """Noise of the cells, from the differences between each and the mean of its four neighbours."""
+    middle = mean[1:-1, 1:-1]
+    around = 0.25 * (mean[:-2, 1:-1] + mean[2:, 1:-1] + mean[1:-1, :-2] + mean[1:-1, 2:])
+    order = np.argsort(around, axis=None)
+    parts = np.array_split(order, 16)
+    difference = np.abs(middle - around).ravel()
+    sigma = [1.4826 * np.median(difference[part]) / np.sqrt(1.25) for part in parts]
+    return Noise(np.array([np.median(around.ravel()[part]) for part in parts]), np.maximum.accumulate(sigma))
+
+
+def _reflectance(signal, sigma, usable):
+    """The signal made of its sharp edges alone: what has the gradient of `signal` there, and none elsewhere.
+
+    Retinex (Horn, 1974): the least-squares solution is Poisson's equation, solved by cosine transforms.
+    """
+    divergence = np.zeros(signal.shape, np.float32)
+    for axis in (0, 1):
+        s, e, u, d = (np.moveaxis(a, axis, 0) for a in (signal, sigma, usable, divergence))
+        gradient = np.where(_sharp(s, e) & u[1:] & u[:-1], np.diff(s, axis=0), 0)
+        d[:-1] += gradient
+        d[1:] -= gradient
+    waves = [2 * np.cos(np.pi * np.arange(n) / n) - 2 for n in signal.shape]
+    eigenvalue = waves[0][:, None] + waves[1]
+    eigenvalue[0, 0] = 1.0
+    spectrum = fft.dctn(divergence, type=2) / eigenvalue
+    spectrum[0, 0] = 0.0
+    return fft.idctn(spectrum, type=2)
+
+
+def _sharp(signal, sigma):
+    """Pairs of neighbours along the first axis between which an edge is: bool, a row less than `signal`."""
+    rows = np.arange(len(signal) - 1)
+    low, high = np.maximum(rows - REACH, 0), np.minimum(rows + 1 + REACH, len(signal) - 1)
+    jump = np.abs(signal[high] - signal[low])
+    return (jump > np.log(SHARP)) & (jump > SIGNIFICANT * np.hypot(sigma[high], sigma[low]))
+
+
+def _weighted_median(values, weight):
+    order = np.argsort(values, axis=None)
+    total = np.cumsum(weight.ravel()[order], dtype=float)
+    return float(values.ravel()[order[min(np.searchsorted(total, 0.5 * total[-1]), len(order) - 1)]])
+
+
+def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
+    """Those of the connected cells `dark` whose signal rises across most of their edge."""
+    label, number = ndimage.label(dark)
+    edges, clear = np.zeros(number + 1), np.zeros(number + 1)
+    for axis in (0, 1):
+        names, ours, theirs = _across(*(np.moveaxis(a, axis, 0) for a in (label, smooth, sigma, usable)))
+        inside, outside, error = *ours, theirs
+        drop = outside - np.maximum(inside, 0)
+        good = (drop > CLEAR * (np.maximum(outside, 0) + floor)) & (drop > SIGNIFICANT * error)
+        edges += np.bincount(names, minlength=number + 1)
+        clear += np.bincount(names, good, minlength=number + 1)
+    share = clear / np.maximum(edges, 1)
+    cells = np.bincount(label.ravel(), minlength=number + 1)
+    beside = np.zeros(number + 1, bool)
+    beside[np.unique(label[near])] = True
+    kept = (share > np.where(beside, CLEAR_SHARE_START, CLEAR_SHARE)) & (cells >= FEWEST_CELLS) & (edges > 0)
+    kept[0] = False
+    return kept[label]
+
+
+def _across(label, smooth, sigma, usable):
+    """Of each edge between rows: the label, the signals inside and outside, and the error of the latter."""
+    names, inner, outer, error = [], [], [], []
+    last = len(label) - 1
+    for side in (1, -1):
+        row, column = np.nonzero(label[:-1] if side > 0 else label[1:])
+        row = row + (side < 0)
+        there = (label[row + side, column] == 0) & usable[row + side, column]
+        row, column = row[there], column[there]
+        name = label[row, column]
+        deeper = np.clip(row - side, 0, last)
+        deeper = np.where(label[deeper, column] == name, deeper, row)
+        beyond = [np.clip(row + side * step, 0, last) for step in (2, 3)]
+        names.append(name)
+        inner.append(smooth[deeper, column])
+        outer.append(0.5 * (smooth[beyond[0], column] + smooth[beyond[1], column]))
+        error.append(sigma[beyond[0], column])
+    return np.concatenate(names), (np.concatenate(inner), np.concatenate(outer)), np.concatenate(error)
+
+
+# ---- edges
+
+
+def _refined(grid, cores, known, factor, pedestal):
+    """The shadows whose cells on a grid `factor` times coarser are `cores`, with their soft edges and margins."""
+    smooth = ndimage.gaussian_filter(_without_spots(grid.mean, pedestal), _smoothing(grid, pedestal))
+    found = np.zeros(cores.shape, bool)
+    label, _ = ndimage.label(cores)
+    everything = cores | known
+    for name, place in enumerate(ndimage.find_objects(label), start=1):
+        reach = 8 * factor + int(WIDEST_EDGE / grid.size)
+        place = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in place)
+        one = label[place] == name
+        found[place] |= _one_refined(smooth[place], one, everything[place] & ~one, grid, factor)
+    return found
+
+
+def _smoothing(grid, pedestal):
+    """Width, cells, of the smoothing that leaves the typical signal with little noise."""
+    typical = max(float(np.median(grid.mean)) - pedestal, 1e-9)
+    noise = float(_noise(grid.mean).of(typical + pedestal)) / typical
+    return float(np.clip(0.28 * noise / 0.08, 0.5, 4.0))
+
+
+def _one_refined(smooth, core, other, grid, factor):
+    """One shadow on a piece of the grid, its edge where the signal is half of that outside."""
+    width = 4 * factor + 1
+    depth, away = _distance(~core), _distance(core)
+    inside = _spread(smooth, core & (depth > min(2 * factor, 0.6 * depth.max())), width)
+    beyond = ~core & ~other & (away > 2 * factor) & (away <= 6 * factor + 2)
+    outside = _spread(smooth, beyond, width)
+    share = (smooth - inside) / np.maximum(outside - inside, 1e-6)
+    band = (away <= 2.5 * factor) & (depth <= 2.5 * factor)
+    half = np.where(band, (share < 0.5) & ~other, core)
+    label, _ = ndimage.label(half)
+    kept = np.unique(label[core & half])
+    half = np.isin(label, kept[kept > 0])
+    distance = _distance(half)
+    return distance * grid.size <= _edge_width(share, distance, other, grid.size) + MARGIN
+
+
+def _edge_width(share, distance, other, size):
+    """Distance, px, from the edge at which the signal is OPEN of that outside."""
+    for step in range(1, int(WIDEST_EDGE / size) + 1):
+        ring = (distance > step - 1) & (distance <= step) & ~other
+        if not ring.any() or np.median(share[ring]) > OPEN:
+            return (step - 0.5) * size
+    return WIDEST_EDGE
+
+
+def _spread(values, where, width):
+    """Mean of the values at the cells `where` near each cell, of all of them where none is near."""
+    if not where.any():
+        return np.full(values.shape, values.min())
+    weight = ndimage.uniform_filter(where.astype(np.float32), width, mode="constant")
+    mean = ndimage.uniform_filter(np.where(where, values, 0), width, mode="constant") / np.maximum(weight, 1e-6)
+    return np.where(weight > 1e-4, mean, np.median(values[where]))
+
+
+def _distance(mask):
+    """Distance, cells, of each cell from the mask; 0 inside, very far where there is none."""
+    return ndimage.distance_transform_edt(~mask) if mask.any() else np.full(mask.shape, 1e9)
+
+
+# ---- strips
+
+
+def _dead_strips(data, hidden):
+    return ()
+
+
+def _dark_strips(data, hidden, grid, shadow):
+    return ()
