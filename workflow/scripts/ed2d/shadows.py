@@ -8,7 +8,7 @@ from scipy import fft, ndimage
 from .maskshapes import Extent, bands, rasterise
 from .outlines import outlines
 
-GRID = 512  # cells along the longer side of an image, at most
+GRID = 512  # cells along the longer side of an image, about
 LEVELS = 3  # grids; the cells of each are twice as large as those of the one before
 TILE, BRIGHT = 8, 1.5  # cells; times the brightest median of the tiles around: what is above is a spot
 REACH = 2  # cells; an edge is sharp where the signal changes within so many cells to each side
@@ -19,7 +19,9 @@ NEAR_START = 60.0  # px
 FLOOR = 0.05  # of the typical signal: smaller differences of the signal count for nothing
 SIGNIFICANT = 5.0  # standard deviations of the difference across an edge
 NOISY = 0.25  # of the typical signal: noise of the cells of a grid that is too fine
-CLEAR = 0.5  # of the signal outside: least drop at the edge of a shadow
+CLEAR = 2.0  # times: least rise of the signal at the edge of a shadow, from
+DEPTHS, OUTSIDE = (1, 2, 3), (2, 5)  # cells; where it is measured inside of the edge, outside, and beyond
+SLOPE_REACH = 1.5  # times the rise beyond, which is a slope and no edge
 CLEAR_SHARE, CLEAR_SHARE_START = 0.65, 0.4  # of the edge
 FEWEST_CELLS = 12  # of a shadow
 DARKEST = 10  # cells that may be darker than the pedestal
@@ -80,7 +82,7 @@ def find_shadows(image, *, start=()):
 
 def grid_of(data, hidden):
     """The finest Grid of an image: at most GRID cells along the longer side; `hidden` (or None): not to be looked at."""
-    size = max(1, -(-max(data.shape) // GRID))
+    size = max(1, round(max(data.shape) / GRID))
     columns = np.arange(0, data.shape[1], size)
     total, count = [], []
     height = max(1, 2**20 // data.shape[1] // size) * size
@@ -274,16 +276,14 @@ def _weighted_median(values, weight):
 
 
 def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
-    """Those of the connected cells `dark` whose signal rises across most of their edge."""
+    """Those of the connected cells `dark` at most of whose edge the signal rises more than it rises beyond."""
     label, number = ndimage.label(dark)
     edges, clear = np.zeros(number + 1), np.zeros(number + 1)
     for axis in (0, 1):
-        names, ours, theirs = _across(*(np.moveaxis(a, axis, 0) for a in (label, smooth, sigma, usable)))
-        inside, outside, error = *ours, theirs
-        drop = outside - np.maximum(inside, 0)
-        good = (drop > CLEAR * (np.maximum(outside, 0) + floor)) & (drop > SIGNIFICANT * error)
-        edges += np.bincount(names, minlength=number + 1)
-        clear += np.bincount(names, good, minlength=number + 1)
+        for step in (1, -1):
+            names, good = _clear(*(np.moveaxis(a, axis, 0)[::step] for a in (label, smooth, sigma, usable)), floor)
+            edges += np.bincount(names, minlength=number + 1)
+            clear += np.bincount(names, good, minlength=number + 1)
     share = clear / np.maximum(edges, 1)
     cells = np.bincount(label.ravel(), minlength=number + 1)
     beside = np.zeros(number + 1, bool)
@@ -293,24 +293,21 @@ def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
     return kept[label]
 
 
-def _across(label, smooth, sigma, usable):
-    """Of each edge between rows: the label, the signals inside and outside, and the error of the latter."""
-    names, inner, outer, error = [], [], [], []
-    last = len(label) - 1
-    for side in (1, -1):
-        row, column = np.nonzero(label[:-1] if side > 0 else label[1:])
-        row = row + (side < 0)
-        there = (label[row + side, column] == 0) & usable[row + side, column]
-        row, column = row[there], column[there]
-        name = label[row, column]
-        deeper = np.clip(row - side, 0, last)
-        deeper = np.where(label[deeper, column] == name, deeper, row)
-        beyond = [np.clip(row + side * step, 0, last) for step in (2, 3)]
-        names.append(name)
-        inner.append(smooth[deeper, column])
-        outer.append(0.5 * (smooth[beyond[0], column] + smooth[beyond[1], column]))
-        error.append(sigma[beyond[0], column])
-    return np.concatenate(names), (np.concatenate(inner), np.concatenate(outer)), np.concatenate(error)
+def _clear(label, smooth, sigma, usable, floor):
+    """Labels of the lower edges of cells (n,), and whether the signal rises there as at the edge of a shadow."""
+    row, column = np.nonzero((label[:-1] > 0) & (label[1:] == 0) & usable[1:])
+    names, last = label[row, column], len(label) - 1
+
+    def signal(step):
+        return np.maximum(smooth[np.clip(row + step, 0, last), column], 0)
+
+    depths = [np.where(label[np.maximum(row - step, 0), column] == names, signal(-step), np.inf) for step in DEPTHS]
+    inside = np.minimum(signal(0), np.min(depths, axis=0))
+    outside, beyond = (0.5 * (signal(first) + signal(first + 1)) for first in OUTSIDE)
+    slope = np.maximum(np.log((beyond + floor) / (outside + floor)), 0) * SLOPE_REACH
+    rise = np.log((outside + floor) / (inside + floor)) - slope
+    error = sigma[np.clip(row + OUTSIDE[0], 0, last), column]
+    return names, (rise > np.log(CLEAR)) & (outside - inside > SIGNIFICANT * error)
 
 
 # ---- edges
