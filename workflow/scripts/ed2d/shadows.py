@@ -23,6 +23,7 @@ CLEAR = 2.0  # times: least rise of the signal at the edge of a shadow, from
 DEPTHS, OUTSIDE = (1, 2, 3), (2, 5)  # cells; where it is measured inside of the edge, outside, and beyond
 SLOPE_REACH = 1.5  # times the rise beyond, which is a slope and no edge
 CLEAR_SHARE, CLEAR_SHARE_START = 0.65, 0.4  # of the edge
+BESIDE = 2  # cells; less is asked of what lies so near a shadow
 FEWEST_CELLS = 12  # of a shadow
 DARKEST = 10  # cells that may be darker than the pedestal
 UNSHADED = 0.5  # of the typical signal: nothing else is darker, so the darkest shadow does not tell the pedestal
@@ -182,7 +183,8 @@ def _at_levels(grid, known, near, pedestal):
             break
         factor = 2**step
         there = _reduced(found, factor, level.mean.shape)
-        cores = _candidates(level, there, _reduced(near, factor, level.mean.shape), pedestal)
+        close = _reduced(near, factor, level.mean.shape) | ndimage.binary_dilation(there, iterations=BESIDE)
+        cores = _candidates(level, there, close, pedestal)
         if cores is not None and cores.any():
             found |= _refined(grid, _enlarged(cores, factor, shape), found, factor, pedestal)
         level = level.coarser()
@@ -210,7 +212,7 @@ def _candidates(grid, known, near, pedestal):
         return None
     typical = max(float(np.median(smooth[usable])), 0.0)
     sigma = 0.3 * noise.of(smooth + pedestal)
-    if float(np.median(sigma[usable])) > NOISY * typical:
+    if float(np.median(sigma[usable])) >= NOISY * typical:
         return None
     floor = max(FLOOR * typical, 2 * float(np.min(sigma[usable])))
     signal = np.log(np.maximum(smooth, 0) + floor)
@@ -348,16 +350,19 @@ def _one_refined(smooth, core, other, grid, factor):
     kept = np.unique(label[core & half])
     half = np.isin(label, kept[kept > 0])
     distance = _distance(half)
-    return distance * grid.size <= _edge_width(share, distance, other, grid.size) + MARGIN
+    return distance * grid.size <= _edge_width(share, distance, other, grid.size, 2 * factor) + MARGIN
 
 
-def _edge_width(share, distance, other, size):
-    """Distance, px, from the edge at which the signal is OPEN of that outside."""
-    for step in range(1, int(WIDEST_EDGE / size) + 1):
-        ring = (distance > step - 1) & (distance <= step) & ~other
-        if not ring.any() or np.median(share[ring]) > OPEN:
-            return (step - 0.5) * size
-    return WIDEST_EDGE
+def _edge_width(share, distance, other, size, length):
+    """Distance, px, from the middle of the edge to where the signal rises no more than it does `length` cells on."""
+    most = int(WIDEST_EDGE / size)
+    ring = np.where((distance > 0) & ~other, np.ceil(distance), 0).astype(int)
+    there = np.bincount(np.minimum(ring.ravel(), most + 2 * length + 1), minlength=most + 2 * length + 2)[1:-1] > 0
+    profile = np.full(len(there), np.nan)
+    profile[there] = ndimage.median(share, ring, 1 + np.flatnonzero(there))
+    near, far, beyond = (profile[first : first + most] for first in (0, length, 2 * length))
+    settled = ~((near * beyond < OPEN * far * far) | (near < 0.5))
+    return (int(np.argmax(settled)) + 0.5 if settled.any() else most) * size
 
 
 def _spread(values, where, width):
