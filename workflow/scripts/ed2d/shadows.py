@@ -10,7 +10,7 @@ from .outlines import outlines
 
 GRID = 512  # cells along the longer side of an image, about
 LEVELS = 3  # grids; the cells of each are twice as large as those of the one before
-TILE, BRIGHT = 8, 1.5  # cells; times the brightest median of the tiles around: what is above is a spot
+TILE, BRIGHT, SPOT_NOISE = 8, 1.5, 4.0  # cells; what is above so many times the level around and its noise is a spot
 REACH = 2  # cells; an edge is sharp where the signal changes within so many cells to each side
 SHARP = 1.7  # times; of the signal on both sides of an edge
 DARK = 2.0  # times; a shadow is that much darker than what it hides
@@ -28,6 +28,8 @@ FEWEST_CELLS = 12  # of a shadow
 DARKEST = 10  # cells that may be darker than the pedestal
 UNSHADED = 0.5  # of the typical signal: nothing else is darker, so the darkest shadow does not tell the pedestal
 ROUNDS = 3  # estimates of the pedestal
+EDGINGS = 2  # times an edge is placed
+SMOOTH, SMOOTHINGS = 0.08, (0.5, 4.0)  # of the typical signal; cells
 OPEN = 0.9  # of the signal outside: where the soft edge of a shadow ends
 WIDEST_EDGE = 40.0  # px
 MARGIN = 2.0  # px beyond the soft edge
@@ -204,8 +206,8 @@ def _enlarged(mask, factor, shape):
 
 def _candidates(grid, known, near, pedestal):
     """Cells of a grid that lie in a shadow which is not `known`; None where the cells are too noisy."""
-    clipped = _without_spots(grid.mean, pedestal)
-    noise = _noise(clipped)
+    noise = _noise(grid.mean)
+    clipped = _without_spots(grid.mean, noise, pedestal)
     smooth = ndimage.gaussian_filter(clipped, 1.0) - pedestal
     usable = grid.valid & ~known
     if not usable.any():
@@ -223,14 +225,27 @@ def _candidates(grid, known, near, pedestal):
     return _with_clear_edges(dark, smooth, sigma, floor, usable, near)
 
 
-def _without_spots(mean, pedestal):
-    """Cell means of at most BRIGHT times the largest median of the tiles round about."""
-    rows, columns = mean.shape
-    padded = np.pad(mean, ((0, -rows % TILE), (0, -columns % TILE)), "edge")
-    tiles = padded.reshape(padded.shape[0] // TILE, TILE, -1, TILE).swapaxes(1, 2)
-    median = np.median(tiles.reshape(*tiles.shape[:2], -1), axis=2) - pedestal
-    most = BRIGHT * np.maximum(ndimage.maximum_filter(median, 3), 0) + pedestal
+def _without_spots(mean, noise, pedestal):
+    """Cell means of at most BRIGHT times the level of the brightest tile round about, beside their noise.
+
+    The level of a tile is the median of its cells, or of means of 4 or 16 of them where counts are so few that the
+    median is 0.
+    """
+    tiles = np.pad(mean, [(0, -n % TILE) for n in mean.shape], "edge")
+    level = _medians(tiles, TILE)
+    for side in (TILE // 2, TILE // 4):
+        tiles = _halved(tiles)
+        level = np.maximum(level, _medians(tiles, side))
+    level = ndimage.maximum_filter(level, 3)
+    most = level + (BRIGHT - 1) * np.maximum(level - pedestal, 0) + SPOT_NOISE * noise.of(level)
     return np.minimum(mean, _enlarged(most, TILE, mean.shape))
+
+
+def _medians(cells, side):
+    """Medians of the squares of side x side cells."""
+    rows, columns = (n // side for n in cells.shape)
+    tiles = cells.reshape(rows, side, columns, side).swapaxes(1, 2)
+    return np.median(tiles.reshape(rows, columns, -1), axis=2)
 
 
 def _noise(mean):
@@ -317,7 +332,9 @@ def _clear(label, smooth, sigma, usable, floor):
 
 def _refined(grid, cores, known, factor, pedestal):
     """The shadows whose cells on a grid `factor` times coarser are `cores`, with their soft edges and margins."""
-    smooth = ndimage.gaussian_filter(_without_spots(grid.mean, pedestal), _smoothing(grid, pedestal))
+    noise = _noise(grid.mean)
+    clipped = _without_spots(grid.mean, noise, pedestal)
+    smooth = ndimage.gaussian_filter(clipped, _smoothing(clipped, noise, pedestal))
     found = np.zeros(cores.shape, bool)
     label, _ = ndimage.label(cores)
     everything = cores | known
@@ -325,19 +342,27 @@ def _refined(grid, cores, known, factor, pedestal):
         reach = 8 * factor + int(WIDEST_EDGE / grid.size)
         place = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in place)
         one = label[place] == name
-        found[place] |= _one_refined(smooth[place], one, everything[place] & ~one, grid, factor)
+        found[place] |= _one_refined(smooth[place], one, everything[place] & ~one, grid.size, factor)
     return found
 
 
-def _smoothing(grid, pedestal):
-    """Width, cells, of the smoothing that leaves the typical signal with little noise."""
-    typical = max(float(np.median(grid.mean)) - pedestal, 1e-9)
-    noise = float(_noise(grid.mean).of(typical + pedestal)) / typical
-    return float(np.clip(0.28 * noise / 0.08, 0.5, 4.0))
+def _smoothing(mean, noise, pedestal):
+    """Width, cells, of the smoothing after which the typical signal has the noise SMOOTH."""
+    level = float(np.median(ndimage.uniform_filter(mean, TILE)))
+    return float(np.clip(0.28 * noise.of(level) / max(SMOOTH * (level - pedestal), 1e-9), *SMOOTHINGS))
 
 
-def _one_refined(smooth, core, other, grid, factor):
+def _one_refined(smooth, core, other, size, factor):
     """One shadow on a piece of the grid, its edge where the signal is half of that outside."""
+    half = core
+    for _ in range(EDGINGS):
+        half, share = _half(smooth, half, other, factor)
+    distance = _distance(half)
+    return distance * size <= _edge_width(share, distance, other, size, 2 * factor) + MARGIN
+
+
+def _half(smooth, core, other, factor):
+    """Where near the edge of `core` the signal is less than half of that outside, and the share of it, of all cells."""
     width = 4 * factor + 1
     depth, away = _distance(~core), _distance(core)
     inside = _spread(smooth, core & (depth > min(2 * factor, 0.6 * depth.max())), width)
@@ -345,12 +370,11 @@ def _one_refined(smooth, core, other, grid, factor):
     outside = _spread(smooth, beyond, width)
     share = (smooth - inside) / np.maximum(outside - inside, 1e-6)
     band = (away <= 2.5 * factor) & (depth <= 2.5 * factor)
-    half = np.where(band, (share < 0.5) & ~other, core)
-    label, _ = ndimage.label(half)
-    kept = np.unique(label[core & half])
-    half = np.isin(label, kept[kept > 0])
-    distance = _distance(half)
-    return distance * grid.size <= _edge_width(share, distance, other, grid.size, 2 * factor) + MARGIN
+    label, _ = ndimage.label(np.where(band, (share < 0.5) & ~other, core))
+    kept = np.zeros(label.max() + 1, bool)
+    kept[label[core]] = True
+    kept[0] = False
+    return kept[label], share
 
 
 def _edge_width(share, distance, other, size, length):
