@@ -1,11 +1,13 @@
-"""Shapes of ignored pixels: IPLT's mask elements, read from XML and drawn as an array."""
+"""Shapes of ignored pixels: IPLT's mask elements, read from XML, written, and drawn as an array."""
 
 import math
 import re
 from dataclasses import dataclass
 
 import numpy as np
+from lxml import etree
 
+from .emdatainfo import group_element
 from .errors import InputError
 from .xmlbytes import shown
 
@@ -69,6 +71,13 @@ def read_shapes(element, document):
             problem = f"Mask holds {number} of {_listed(names)}; {most} is the most"
             raise InputError(document.path, problem, "use a mask file NAME_mask.tif")
     return _shapes(element, "Mask", document)
+
+
+def shapes_element(tag, shapes):
+    """Element that `read_shapes` reads back as the same shapes, floats exactly."""
+    element = etree.Element(tag)
+    element.extend(_WRITE[type(one)](one) for one in shapes)
+    return element
 
 
 def bands(shape):
@@ -180,6 +189,36 @@ def _number(element, path, document):
 
 def _listed(names):
     return ", ".join(names)
+
+
+# ---- writing
+
+
+def _polygon_element(polygon):
+    element = etree.Element("Polygon")
+    element.extend(group_element("Node", _coordinates(node)) for node in polygon.nodes)
+    return element
+
+
+def _circle_element(circle):
+    return group_element("Circle", {"Center": _coordinates(circle.center), "Radius": float(circle.radius)})
+
+
+def _extent_element(extent):
+    return group_element("Extent", {"Start": _coordinates(extent.start), "End": _coordinates(extent.end)})
+
+
+def _coordinates(point):
+    return {axis: float(value) for axis, value in zip("xy", point, strict=True)}
+
+
+_WRITE = {
+    Polygon: _polygon_element,
+    Circle: _circle_element,
+    Extent: _extent_element,
+    Composite: lambda composite: shapes_element("Composite", composite.shapes),
+    Invert: lambda invert: shapes_element("Invert", invert.shapes),
+}
 
 
 # ---- drawing: each function sets the pixels of its shape in `inside`, a band of the image from row `top` on

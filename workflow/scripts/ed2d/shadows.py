@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-from .maskshapes import Extent, bands, rasterise
+from .maskshapes import bands, rasterise
 from .outlines import outlines
+from .strips import dark_strips, dead_strips
 
 GRID = 512  # cells along the longer side of an image, about
 LEVELS = 3  # grids; the cells of each are twice as large as those of the one before
@@ -71,13 +72,31 @@ def find_shadows(image, *, start=()):
     they are ignored.
     """
     hidden = _ignored(image, start)
-    dead = _dead_strips(image.data, hidden)
+    strips = dead_strips(image.data, image.saturated)
+    hidden = _with(strips, hidden, image.shape)
     grid = grid_of(image.data, hidden)
-    near = _near(start, image.shape, grid)
-    shadow = _shadows(grid, near)
-    strips = _dark_strips(image.data, hidden, grid, shadow)
+    pedestal = _darkest(grid, np.zeros(grid.mean.shape, bool))
+    typical = float(np.median(grid.mean)) - pedestal
+    dark = dark_strips(image.data, hidden, pedestal, typical)
+    if dark:
+        grid = grid_of(image.data, _with(dark, hidden, image.shape))
+    shadow = _shadows(grid, _near(start, image.shape, grid))
     edges = outlines(shadow, size=grid.size, shape=image.shape, tolerance=TOLERANCE, most=MOST_NODES)
-    return (*edges, *dead, *strips)
+    return (*edges, *(strip for strip in (*strips, *dark) if not _covered(strip, shadow, grid.size)))
+
+
+def _with(shapes, hidden, shape):
+    """The pixels `hidden` (or None) and those of the shapes."""
+    if not shapes:
+        return hidden
+    found = rasterise(shapes, shape)
+    return found if hidden is None else found | hidden
+
+
+def _covered(strip, shadow, size):
+    """Whether a rectangle lies in the shadows."""
+    (left, top), (right, bottom) = (tuple(max(int(v // size), 0) for v in point) for point in (strip.start, strip.end))
+    return bool(shadow[top : bottom + 1, left : right + 1].all())
 
 
 # ---- grids
@@ -401,14 +420,3 @@ def _spread(values, where, width):
 def _distance(mask):
     """Distance, cells, of each cell from the mask; 0 inside, very far where there is none."""
     return ndimage.distance_transform_edt(~mask) if mask.any() else np.full(mask.shape, 1e9)
-
-
-# ---- strips
-
-
-def _dead_strips(data, hidden):
-    return ()
-
-
-def _dark_strips(data, hidden, grid, shadow):
-    return ()

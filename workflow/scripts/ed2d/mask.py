@@ -1,0 +1,44 @@
+"""The step mask: image in, the shapes of its shadows and a picture of the ignored pixels out."""
+
+import numpy as np
+import tifffile
+
+from . import __version__
+from .atomic import replacing
+from .emdatainfo import group_element, replace_group
+from .inputs import read_inputs
+from .maskshapes import rasterise, shapes_element
+from .shadows import find_shadows
+
+MASKED = "DiffProcessingResults/DiffMask"
+USED = 255  # in the picture; 0 = ignored, as in a mask file
+
+
+def mask(*, output, **given):
+    """Find what hides the detector on an image, given as in `read_inputs`; a summary line out.
+
+    Writes `output`, a mask file of all ignored pixels, and last the group DiffMask of info.xml.
+    """
+    inputs = read_inputs("mask", **given)
+    image = inputs.image
+    shapes = find_shadows(image, start=inputs.parameters.mask)
+    covered = rasterise(shapes, image.shape)
+    share = float(np.mean(covered))
+    covered |= image.ignored
+    inputs.check_unchanged()
+    _write(output, covered)
+    replace_group(inputs.info.path, MASKED, _results(inputs.digest, shapes, share))
+    return f"{inputs.name}: mask: {len(shapes)} shapes, {100 * share:.1f} % of the pixels"
+
+
+def _results(digest, shapes, share):
+    """The group DiffMask of info.xml."""
+    made = {"Program": f"ed2d {__version__}", "Inputs": digest, "IgnoredShare": share}
+    element = group_element("DiffMask", made)
+    element.insert(2, shapes_element("Mask", shapes))
+    return element
+
+
+def _write(path, ignored):
+    with replacing(path) as temporary:
+        tifffile.imwrite(temporary, np.where(ignored, 0, USED).astype(np.uint8), compression="deflate")
