@@ -9,6 +9,7 @@ from .maskshapes import bands, rasterise
 from .outlines import outlines
 from .strips import dark_strips, dead_strips
 
+NARROW = 8.0  # px
 GRID = 512  # cells along the longer side of an image, about
 LEVELS = 3  # grids; the cells of each are twice as large as those of the one before
 TILE, BRIGHT, SPOT_NOISE = 8, 1.5, 4.0  # cells; what is above so many times the level around and its noise is a spot
@@ -73,7 +74,7 @@ def find_shadows(image, *, start=()):
     """
     hidden = _ignored(image, start)
     strips = dead_strips(image.data, image.saturated)
-    hidden = _with(strips, hidden, image.shape)
+    hidden = _with([strip for strip in strips if _narrow(strip)], hidden, image.shape)
     grid = grid_of(image.data, hidden)
     pedestal = _darkest(grid, np.zeros(grid.mean.shape, bool))
     typical = float(np.median(grid.mean)) - pedestal
@@ -93,6 +94,11 @@ def _with(shapes, hidden, shape):
     return found if hidden is None else found | hidden
 
 
+def _narrow(strip):
+    """Whether a rectangle is too narrow for the grid, which would mix it with what is beside it."""
+    return min(abs(start - end) for start, end in zip(strip.start, strip.end, strict=True)) <= NARROW
+
+
 def _covered(strip, shadow, size):
     """Whether a rectangle lies in the shadows."""
     (left, top), (right, bottom) = (tuple(max(int(v // size), 0) for v in point) for point in (strip.start, strip.end))
@@ -103,7 +109,7 @@ def _covered(strip, shadow, size):
 
 
 def grid_of(data, hidden):
-    """The finest Grid of an image: at most GRID cells along the longer side; `hidden` (or None): not to be looked at."""
+    """The finest Grid of an image: about GRID cells along the longer side; `hidden` pixels (or None) do not count."""
     size = max(1, round(max(data.shape) / GRID))
     columns = np.arange(0, data.shape[1], size)
     total, count = [], []
@@ -236,8 +242,7 @@ def _candidates(grid, known, near, pedestal):
     if float(np.median(sigma[usable])) >= NOISY * typical:
         return None
     floor = max(FLOOR * typical, 2 * float(np.min(sigma[usable])))
-    signal = np.log(np.maximum(smooth, 0) + floor)
-    reflectance = _reflectance(signal, sigma / (np.maximum(smooth, 0) + floor), usable)
+    reflectance = _reflectance(np.maximum(smooth, 0) + floor, sigma, usable)
     weight = np.clip(smooth, 0, np.quantile(smooth[usable], 0.6)) * usable
     level = _weighted_median(reflectance, weight)
     dark = (reflectance < level - np.where(near, np.log(DARK_START), np.log(DARK))) & usable
@@ -245,7 +250,13 @@ def _candidates(grid, known, near, pedestal):
 
 
 def _without_spots(mean, noise, pedestal):
-    """Cell means of at most BRIGHT times the level of the brightest tile round about, beside their noise.
+    """Cell means of at most BRIGHT times the level round about, beside their noise."""
+    level = _level(mean)
+    return np.minimum(mean, level + (BRIGHT - 1) * np.maximum(level - pedestal, 0) + SPOT_NOISE * noise.of(level))
+
+
+def _level(mean):
+    """The level of the brightest tile round about, of each cell.
 
     The level of a tile is the median of its cells, or of means of 4 or 16 of them where counts are so few that the
     median is 0.
@@ -255,9 +266,7 @@ def _without_spots(mean, noise, pedestal):
     for side in (TILE // 2, TILE // 4):
         tiles = _halved(tiles)
         level = np.maximum(level, _medians(tiles, side))
-    level = ndimage.maximum_filter(level, 3)
-    most = level + (BRIGHT - 1) * np.maximum(level - pedestal, 0) + SPOT_NOISE * noise.of(level)
-    return np.minimum(mean, _enlarged(most, TILE, mean.shape))
+    return _enlarged(ndimage.maximum_filter(level, 3), TILE, mean.shape)
 
 
 def _medians(cells, side):
@@ -279,14 +288,14 @@ def _noise(mean):
 
 
 def _reflectance(signal, sigma, usable):
-    """The signal made of its sharp edges alone: what has the gradient of `signal` there, and none elsewhere.
+    """The logarithm of the signal made of its sharp edges alone: it changes there as the signal does, and nowhere else.
 
     Retinex (Horn, 1974): the least-squares solution is Poisson's equation, solved by cosine transforms.
     """
     divergence = np.zeros(signal.shape, np.float32)
     for axis in (0, 1):
         s, e, u, d = (np.moveaxis(a, axis, 0) for a in (signal, sigma, usable, divergence))
-        gradient = np.where(_sharp(s, e) & u[1:] & u[:-1], np.diff(s, axis=0), 0)
+        gradient = np.where(_sharp(s, e) & u[1:] & u[:-1], np.diff(np.log(s), axis=0), 0)
         d[:-1] += gradient
         d[1:] -= gradient
     waves = [2 * np.cos(np.pi * np.arange(n) / n) - 2 for n in signal.shape]
@@ -301,8 +310,9 @@ def _sharp(signal, sigma):
     """Pairs of neighbours along the first axis between which an edge is: bool, a row less than `signal`."""
     rows = np.arange(len(signal) - 1)
     low, high = np.maximum(rows - REACH, 0), np.minimum(rows + 1 + REACH, len(signal) - 1)
-    jump = np.abs(signal[high] - signal[low])
-    return (jump > np.log(SHARP)) & (jump > SIGNIFICANT * np.hypot(sigma[high], sigma[low]))
+    one, other = signal[low], signal[high]
+    ratio = np.maximum(one, other) > SHARP * np.minimum(one, other)
+    return ratio & (np.abs(other - one) > SIGNIFICANT * np.hypot(sigma[high], sigma[low]))
 
 
 def _weighted_median(values, weight):
