@@ -9,7 +9,6 @@ from .maskshapes import bands, rasterise
 from .outlines import outlines
 from .strips import dark_strips, dead_strips
 
-NARROW = 8.0  # px
 GRID = 512  # cells along the longer side of an image, about
 LEVELS = 3  # grids; the cells of each are twice as large as those of the one before
 TILE, BRIGHT, SPOT_NOISE = 8, 1.5, 4.0  # cells; what is above so many times the level around and its noise is a spot
@@ -19,8 +18,8 @@ DARK = 2.0  # times; a shadow is that much darker than what it hides
 DARK_START = 1.4  # the same, near a shadow that somebody has drawn
 NEAR_START = 60.0  # px
 FLOOR = 0.05  # of the typical signal: smaller differences of the signal count for nothing
-SIGNIFICANT = 5.0  # standard deviations of the difference across an edge
-NOISY = 0.25  # of the typical signal: noise of the cells of a grid that is too fine
+SIGNIFICANT = 4.0  # standard deviations of the difference across an edge
+NOISY = 0.5  # of the typical signal: noise of the cells of a grid that is too fine
 CLEAR = 2.0  # times: least rise of the signal at the edge of a shadow, from
 DEPTHS, OUTSIDE = (1, 2, 3), (2, 5)  # cells; where it is measured inside of the edge, outside, and beyond
 SLOPE_REACH = 1.5  # times the rise beyond, which is a slope and no edge
@@ -32,7 +31,7 @@ UNSHADED = 0.5  # of the typical signal: nothing else is darker, so the darkest 
 ROUNDS = 3  # estimates of the pedestal
 EDGINGS = 2  # times an edge is placed
 SMOOTH, SMOOTHINGS = 0.08, (0.5, 4.0)  # of the typical signal; cells
-OPEN = 0.9  # of the signal outside: where the soft edge of a shadow ends
+OPEN = 0.95  # of the signal outside: where the soft edge of a shadow ends
 WIDEST_EDGE = 40.0  # px
 MARGIN = 2.0  # px beyond the soft edge
 TOLERANCE, MOST_NODES = 0.7, 200  # px; of all outlines
@@ -73,17 +72,21 @@ def find_shadows(image, *, start=()):
     they are ignored.
     """
     hidden = _ignored(image, start)
-    strips = dead_strips(image.data, image.saturated)
-    hidden = _with([strip for strip in strips if _narrow(strip)], hidden, image.shape)
+    dead = dead_strips(image.data, image.saturated)
+    hidden = _with(dead, hidden, image.shape)
     grid = grid_of(image.data, hidden)
     pedestal = _darkest(grid, np.zeros(grid.mean.shape, bool))
-    typical = float(np.median(grid.mean)) - pedestal
-    dark = dark_strips(image.data, hidden, pedestal, typical)
+    dark = dark_strips(image.data, hidden, pedestal, float(np.median(grid.mean)) - pedestal)
     if dark:
         grid = grid_of(image.data, _with(dark, hidden, image.shape))
-    shadow = _shadows(grid, _near(start, image.shape, grid))
+    if dead:
+        grid.mean[_sampled(rasterise(dead, image.shape), grid) & ~grid.valid] = (
+            pedestal  # their edges are found as well
+        )
+    near = _distance(_sampled(rasterise(start, image.shape), grid)) * grid.size <= NEAR_START
+    shadow = _shadows(grid, near)
     edges = outlines(shadow, size=grid.size, shape=image.shape, tolerance=TOLERANCE, most=MOST_NODES)
-    return (*edges, *(strip for strip in (*strips, *dark) if not _covered(strip, shadow, grid.size)))
+    return (*edges, *(strip for strip in (*dead, *dark) if not _covered(strip, shadow, grid.size)))
 
 
 def _with(shapes, hidden, shape):
@@ -94,9 +97,13 @@ def _with(shapes, hidden, shape):
     return found if hidden is None else found | hidden
 
 
-def _narrow(strip):
-    """Whether a rectangle is too narrow for the grid, which would mix it with what is beside it."""
-    return min(abs(start - end) for start, end in zip(strip.start, strip.end, strict=True)) <= NARROW
+def _sampled(pixels, grid):
+    """The pixels in the middle of the cells."""
+    rows, columns = (
+        np.minimum(np.arange(n) * grid.size + grid.size // 2, m - 1)
+        for n, m in zip(grid.mean.shape, pixels.shape, strict=True)
+    )
+    return pixels[np.ix_(rows, columns)]
 
 
 def _covered(strip, shadow, size):
@@ -165,14 +172,6 @@ def _ignored(image, start):
         for rows in bands(image.shape):
             found[rows] |= ~np.isfinite(image.data[rows])
     return found
-
-
-def _near(start, shape, grid):
-    """Cells within NEAR_START of the shapes `start`."""
-    if not start:
-        return np.zeros(grid.mean.shape, bool)
-    inside = rasterise(start, shape)[:: grid.size, :: grid.size]
-    return _distance(inside) * grid.size <= NEAR_START
 
 
 # ---- shadows

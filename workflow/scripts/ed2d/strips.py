@@ -7,7 +7,8 @@ from .maskshapes import Extent
 
 RUN = 64  # px of a row or column that are looked at together
 PROBES = (RUN // 4, RUN // 2, RUN - 1)  # of the pixels that are looked at first
-FULL = 0.95  # of a rectangle: constant pixels that make it dead
+FULL = 0.995  # of a rectangle: constant pixels that make it dead
+CRISP = 0.7  # of the signal beside a wide dead rectangle: least signal next to it
 COMMON = 0.9  # of the pixels beside: a value that is as frequent there tells nothing
 UNLIKELY = -25.0  # logarithm of the probability that so many pixels are alike by chance
 SIDE, GAP = 8, 8  # px; width and distance of what lies beside a pixel, to be compared with it
@@ -16,6 +17,7 @@ DARK = 0.6  # of the signal beside a strip: brighter ones are none
 OPEN = 0.9  # of the signal beside: where the edge of a strip ends
 LEAST_DROP = 0.15  # of the typical signal
 BELIEVED = 3.0  # standard deviations below the signal beside: what belongs to a soft edge
+STEP = 8  # px; the ends of a dark strip are as exact
 SIGNIFICANT = 6.0  # standard deviations of the drop
 FEWEST_RUNS = 3  # of a dark strip
 MARGIN = 1  # px to each side
@@ -24,8 +26,8 @@ MARGIN = 1  # px to each side
 def dead_strips(data, saturated):
     """Extents of rectangles of constant pixels that are not `saturated`: rows, columns, tiles, from RUN px on.
 
-    They must be alike beyond chance: pixels of the same value make up the share f of those beside, at most COMMON, and
-    n ln f is below UNLIKELY for the n pixels.
+    The inside of a shadow is none. They must be alike beyond chance: pixels of the same value make up the share f of
+    those beside, at most COMMON, and n ln f is below UNLIKELY for the n pixels.
     """
     boxes = _constant(data)
     boxes += [box[::-1] for box in _constant(data.T)]
@@ -51,9 +53,13 @@ def _constant(data):
         rows, columns = slice(place[0].start * RUN, place[0].stop * RUN), place[1]
         value = data[rows.start, columns.start]
         piece = data[rows, columns]
-        if np.mean(piece == value) >= FULL and _beyond_chance(data, rows, columns, value):
-            rows = _grown(data, rows, columns, value)
+        if np.mean(piece == value) < FULL or not _beyond_chance(data, rows, columns, value):
+            continue
+        rows = _grown(data, rows, columns, value)
+        if columns.stop - columns.start <= WIDEST:
             found.append((rows, _with_soft_edges(data, rows, columns, value)))
+        elif _crisp(data, rows, columns, value):
+            found.append((rows, columns))
     return found
 
 
@@ -76,10 +82,19 @@ def _grown(data, rows, columns, value):
 
 def _with_soft_edges(data, rows, columns, value):
     """The columns of a dead strip with those beside it that are darker than the ones beyond."""
-    if columns.stop - columns.start > WIDEST:
-        return columns
     wider = _between_spots(data, rows, columns, float(value))
     return columns if wider is None else wider
+
+
+def _crisp(data, rows, columns, value):
+    """Whether the pixels next to a wide rectangle are as bright as those beyond: else it is the inside of a shadow."""
+    for side in (-1, 1):
+        beside = _next_to(columns, side, data.shape[1])
+        near = slice(beside.stop - 2, beside.stop) if side < 0 else slice(beside.start, beside.start + 2)
+        signal = [np.nan_to_num(data[rows, some].astype(np.float32) - value) for some in (near, beside)]
+        if not abs(signal[0].mean()) >= CRISP * abs(signal[1].mean()):
+            return False
+    return True
 
 
 def _area(box):
@@ -125,9 +140,9 @@ def _dark(data, hidden, pedestal, typical):
         runs, columns = place
         if runs.stop - runs.start >= FEWEST_RUNS and columns.stop - columns.start <= WIDEST:
             rows = slice(max(runs.start * RUN - RUN // 2, 0), min(runs.stop * RUN + RUN // 2, len(data)))
-            columns = _between_spots(data, rows, columns, pedestal)
-            if columns is not None:
-                found.append((rows, columns))
+            wider = _between_spots(data, rows, columns, pedestal)
+            if wider is not None:
+                found.append((_dark_part(data, rows, columns, wider, pedestal), wider))
     return found
 
 
@@ -176,3 +191,23 @@ def _between_spots(data, rows, columns, pedestal):
     opened = np.flatnonzero(profile > min(OPEN * level, level - BELIEVED * noise))
     left, right = opened[opened < inner.start], opened[opened >= inner.stop]
     return slice(first + (left[-1] + 1 if len(left) else 0), first + (right[0] if len(right) else len(profile)))
+
+
+def _dark_part(data, rows, columns, wider, pedestal):
+    """The rows from the first to the last where a strip is dark, by pieces of STEP rows."""
+    tops = np.arange(rows.start, rows.stop, STEP)
+    inside, left, right = (
+        np.nan_to_num([np.median(data[top : min(top + STEP, rows.stop), some]) for top in tops], nan=np.inf) - pedestal
+        for some in (columns, _next_to(wider, -1, data.shape[1]), _next_to(wider, 1, data.shape[1]))
+    )
+    dark = np.flatnonzero(inside < DARK * np.minimum(left, right))
+    if len(dark) == 0:
+        return rows
+    return slice(int(tops[dark[0]]), int(min(tops[dark[-1]] + STEP, rows.stop)))
+
+
+def _next_to(columns, side, number):
+    """SIDE columns beside others; those themselves where there are none."""
+    first = columns.stop if side > 0 else columns.start - SIDE
+    beside = slice(max(first, 0), min(first + SIDE, number))
+    return beside if beside.stop > beside.start else slice(0, number)
