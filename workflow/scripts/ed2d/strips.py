@@ -48,27 +48,38 @@ def _constant(data):
         piece = data[top : top + RUN, some]
         row[some] = (piece == piece[0]).all(axis=0)
     label, _ = ndimage.label(constant)
-    found = []
-    for place in ndimage.find_objects(label):
-        rows, columns = slice(place[0].start * RUN, place[0].stop * RUN), place[1]
-        value = data[rows.start, columns.start]
-        piece = data[rows, columns]
-        if np.mean(piece == value) < FULL or not _beyond_chance(data, rows, columns, value):
-            continue
-        rows = _grown(data, rows, columns, value)
-        if columns.stop - columns.start <= WIDEST:
-            found.append((rows, _with_soft_edges(data, rows, columns, value)))
-        elif _crisp(data, rows, columns, value):
-            found.append((rows, columns))
-    return found
+    return [box for place in ndimage.find_objects(label) for box in _dead(data, *place)]
+
+
+def _dead(data, runs, columns):
+    """Dead rectangles (rows, columns) in a rectangle of runs; where it is none, those of its runs."""
+    rows = slice(runs.start * RUN, runs.stop * RUN)
+    value = data[rows.start, columns.start]
+    if np.mean(data[rows, columns] == value) < FULL:
+        return [box for run in range(runs.start, runs.stop) for box in _of_one_run(data, run, columns)]
+    if not _beyond_chance(data, rows, columns, value):
+        return []
+    rows = _grown(data, rows, columns, value)
+    if columns.stop - columns.start <= WIDEST:
+        return [(rows, _with_soft_edges(data, rows, columns, value))]
+    return [(rows, columns)] if _crisp(data, rows, columns, value) else []
+
+
+def _of_one_run(data, run, columns):
+    """Dead rectangles of a run, of columns next to each other that are constant."""
+    piece = data[run * RUN : (run + 1) * RUN, columns]
+    label, _ = ndimage.label((piece == piece[0]).all(axis=0))
+    parts = [slice(columns.start + part.start, columns.start + part.stop) for (part,) in ndimage.find_objects(label)]
+    alike = [part for part in parts if np.all(data[run * RUN, part] == data[run * RUN, part.start])]
+    return [box for part in alike for box in _dead(data, slice(run, run + 1), part)]
 
 
 def _beyond_chance(data, rows, columns, value):
-    """Whether a rectangle has this value alone not by chance, from how frequent it is to both sides."""
+    """Whether a rectangle has this value alone not by chance, from how frequent it is to either side."""
     left = slice(max(columns.start - GAP - SIDE, 0), max(columns.start - GAP, 0))
     right = slice(columns.stop + GAP, columns.stop + GAP + SIDE)
-    beside = np.concatenate([data[rows, side].ravel() for side in (left, right)])
-    share = (np.sum(beside == value) + 0.5) / (len(beside) + 1)
+    sides = [data[rows, side] == value for side in (left, right)]
+    share = max(((np.sum(side) + 0.5) / (side.size + 1) for side in sides if side.size), default=1.0)
     number = (rows.stop - rows.start) * (columns.stop - columns.start)
     return share < COMMON and number * np.log(share) < UNLIKELY
 
