@@ -42,6 +42,8 @@ def dead_strips(data, saturated):
 def _constant(data):
     """(slice of rows, slice of columns) of the dead rectangles that are RUN rows high or higher."""
     tops = np.arange(0, len(data) - RUN + 1, RUN)
+    if len(tops) == 0:
+        return []
     constant = np.zeros((len(tops), data.shape[1]), bool)
     for top, row in zip(tops, constant, strict=True):
         some = np.flatnonzero(np.all([data[top] == data[top + step] for step in PROBES], axis=0))
