@@ -25,7 +25,7 @@ DEPTHS, OUTSIDE = (1, 2, 3), (2, 5)  # cells; where it is measured inside of the
 SLOPE_REACH = 1.5  # times the rise beyond, which is a slope and no edge
 CLEAR_SHARE, CLEAR_SHARE_START = 0.65, 0.4  # of the edge
 BESIDE = 2  # cells; less is asked of what lies so near a shadow
-FEWEST_CELLS = 12  # of a shadow
+FEWEST_CELLS, LARGEST = 12, 0.6  # of a shadow; of the image: the rest is rather something bright
 DARKEST = 10  # cells that may be darker than the pedestal
 UNSHADED = 0.5  # of the typical signal: nothing else is darker, so the darkest shadow does not tell the pedestal
 ROUNDS = 3  # estimates of the pedestal
@@ -333,7 +333,7 @@ def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
     cells = np.bincount(label.ravel(), minlength=number + 1)
     beside = np.zeros(number + 1, bool)
     beside[np.unique(label[near])] = True
-    kept = (share > np.where(beside, CLEAR_SHARE_START, CLEAR_SHARE)) & (cells >= FEWEST_CELLS) & (edges > 0)
+    kept = (share > np.where(beside, CLEAR_SHARE_START, CLEAR_SHARE)) & (cells >= FEWEST_CELLS) & (cells <= LARGEST * label.size)
     kept[0] = False
     return kept[label]
 

@@ -10,6 +10,7 @@ PROBES = (RUN // 4, RUN // 2, RUN - 1)  # of the pixels that are looked at first
 FULL = 0.995  # of a rectangle: constant pixels that make it dead
 CRISP = 0.7  # of the signal beside a wide dead rectangle: least signal next to it
 COMMON = 0.9  # of the pixels beside: a value that is as frequent there tells nothing
+SPARSE, MOST_COMMON = 7, 0.7  # px; of the image: a value that is as frequent is that of pixels without counts
 UNLIKELY = -25.0  # logarithm of the probability that so many pixels are alike by chance
 SIDE, GAP = 8, 8  # px; width and distance of what lies beside a pixel, to be compared with it
 WIDEST = 12  # px; of a dark strip
@@ -59,7 +60,7 @@ def _dead(data, runs, columns):
     value = data[rows.start, columns.start]
     if np.mean(data[rows, columns] == value) < FULL:
         return [box for run in range(runs.start, runs.stop) for box in _of_one_run(data, run, columns)]
-    if not _beyond_chance(data, rows, columns, value):
+    if np.mean(data[::SPARSE, ::SPARSE] == value) > MOST_COMMON or not _beyond_chance(data, rows, columns, value):
         return []
     rows = _grown(data, rows, columns, value)
     if columns.stop - columns.start <= WIDEST:
