@@ -14,7 +14,7 @@ from ed2d.simulate import Simulation, background, expected, simulate, transmissi
 SHAPE = (512, 400)
 MISSED, WRONG = 0.02, 0.01  # of the shadow; of the pixels farther than AROUND from one
 AROUND = 12.0  # px; margin for soft edges
-FLOOR = 0.003  # transmission in a shadow
+FLOOR, FAINT = 0.003, 0.5  # transmission in a shadow, and in a faint one
 STILL = Simulation(
     shape=SHAPE, lattice=Lattice((180.0, 270.0), (21.0, 5.0), (-4.0, 24.0)), beamstop=False, zingers=20, saturation=60000
 )
@@ -238,13 +238,13 @@ def test_a_drawn_shape_may_be_displaced(moved):
 
 def test_less_is_asked_near_a_drawn_shape():
     """A faint shadow counts where somebody has drawn one, and only there."""
-    disc_of = SHADOWS["disc beside the origin"]
-    data = np.random.default_rng(2).poisson(100 * np.where(disc_of < 0, 0.6, 1.0)).astype(np.uint16) + 0
-    data[:, :50] = np.random.default_rng(3).poisson(1.0, (SHAPE[0], 50))  # tells the pedestal
+    faint, dark = SHADOWS["disc beside the origin"] < 0, SHADOWS["corner"] < 0
+    mu = np.where(faint, FAINT, 1.0) * np.where(dark, 0.0, 1.0) * (30 + 0.35 * X)
+    data = np.random.default_rng(2).poisson(20 * mu).astype(np.uint16)
     drawn = Polygon(((165.0, 240.0), (210.0, 240.0), (210.0, 290.0), (165.0, 290.0)))
     without, given = (rasterise(find_shadows(image_of(data), start=start), SHAPE) for start in ((), (drawn,)))
-    assert not without[disc_of < 0].any()
-    assert np.mean(given[disc_of < 0]) > 0.98
+    assert not without[faint].any() and without[dark].all()
+    assert np.mean(given[faint]) > 0.98
 
 
 @pytest.mark.parametrize("shape", ((1, 2), (3, 5), (20, 20), (64, 37), (33, 1000), (601, 30)))

@@ -24,7 +24,6 @@ CLEAR = 2.0  # times: least rise of the signal at the edge of a shadow, from
 DEPTHS, OUTSIDE = (1, 2, 3), (2, 5)  # cells; where it is measured inside of the edge, outside, and beyond
 SLOPE_REACH = 1.5  # times the rise beyond, which is a slope and no edge
 CLEAR_SHARE, CLEAR_SHARE_START = 0.65, 0.4  # of the edge
-BESIDE = 2  # cells; less is asked of what lies so near a shadow
 FEWEST_CELLS, LARGEST = 12, 0.6  # of a shadow; of the image: the rest is rather something bright
 DARKEST = 10  # cells that may be darker than the pedestal
 UNSHADED = 0.5  # of the typical signal: nothing else is darker, so the darkest shadow does not tell the pedestal
@@ -209,8 +208,7 @@ def _at_levels(grid, known, near, pedestal):
             break
         factor = 2**step
         there = _reduced(found, factor, level.mean.shape)
-        close = _reduced(near, factor, level.mean.shape) | ndimage.binary_dilation(there, iterations=BESIDE)
-        cores = _candidates(level, there, close, pedestal)
+        cores = _candidates(level, there, _reduced(near, factor, level.mean.shape), pedestal)
         if cores is not None and cores.any():
             found |= _refined(grid, _enlarged(cores, factor, shape), found, factor, pedestal)
         level = level.coarser()
@@ -323,10 +321,11 @@ def _weighted_median(values, weight):
 def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
     """Those of the connected cells `dark` at most of whose edge the signal rises more than it rises beyond."""
     label, number = ndimage.label(dark)
+    least = np.where(near, DARK_START, CLEAR)
     edges, clear = np.zeros(number + 1), np.zeros(number + 1)
     for axis in (0, 1):
         for step in (1, -1):
-            names, good = _clear(*(np.moveaxis(a, axis, 0)[::step] for a in (label, smooth, sigma, usable)), floor)
+            names, good = _clear(*(np.moveaxis(a, axis, 0)[::step] for a in (label, smooth, sigma, usable, least)), floor)
             edges += np.bincount(names, minlength=number + 1)
             clear += np.bincount(names, good, minlength=number + 1)
     share = clear / np.maximum(edges, 1)
@@ -338,7 +337,7 @@ def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
     return kept[label]
 
 
-def _clear(label, smooth, sigma, usable, floor):
+def _clear(label, smooth, sigma, usable, least, floor):
     """Labels of the lower edges of cells (n,), and whether the signal rises there as at the edge of a shadow."""
     row, column = np.nonzero((label[:-1] > 0) & (label[1:] == 0) & usable[1:])
     names, last = label[row, column], len(label) - 1
@@ -352,7 +351,7 @@ def _clear(label, smooth, sigma, usable, floor):
     slope = np.maximum(np.log((beyond + floor) / (outside + floor)), 0) * SLOPE_REACH
     rise = np.log((outside + floor) / (inside + floor)) - slope
     error = sigma[np.clip(row + OUTSIDE[0], 0, last), column]
-    return names, (rise > np.log(CLEAR)) & (outside - inside > SIGNIFICANT * error)
+    return names, (rise > np.log(least[row, column])) & (outside - inside > SIGNIFICANT * error)
 
 
 # ---- edges
