@@ -16,7 +16,11 @@ MISSED, WRONG = 0.02, 0.01  # of the shadow; of the pixels farther than AROUND f
 AROUND = 12.0  # px; margin for soft edges
 FLOOR, FAINT = 0.003, 0.5  # transmission in a shadow, and in a faint one
 STILL = Simulation(
-    shape=SHAPE, lattice=Lattice((180.0, 270.0), (21.0, 5.0), (-4.0, 24.0)), beamstop=False, zingers=20, saturation=60000
+    shape=SHAPE,
+    lattice=Lattice((180.0, 270.0), (21.0, 5.0), (-4.0, 24.0)),
+    beamstop=False,
+    zingers=20,
+    saturation=60000,
 )
 DETECTORS = {
     "plain": {},
@@ -104,12 +108,15 @@ def test_stills_without_shadow_stay_bare(detector, seed):
 def test_bright_things_are_no_shadows(name):
     """Direct beam, ice rings, a halo in the corner and a steep ramp leave the image open."""
     r = np.hypot(X - 180, Y - 270)
-    mu = background(STILL, X, Y) + {
-        "beam": 1e5 * np.exp(-0.5 * (r / 6) ** 2),
-        "rings": 90 * sum(np.exp(-0.5 * ((r - radius) / 2.5) ** 2) for radius in (72, 120, 136)),
-        "far off centre": 2e4 * np.exp(-np.hypot(X - 20, Y - 40) / 30),
-        "ramp": 0.3 * X,
-    }[name]
+    mu = (
+        background(STILL, X, Y)
+        + {
+            "beam": 1e5 * np.exp(-0.5 * (r / 6) ** 2),
+            "rings": 90 * sum(np.exp(-0.5 * ((r - radius) / 2.5) ** 2) for radius in (72, 120, 136)),
+            "far off centre": 2e4 * np.exp(-np.hypot(X - 20, Y - 40) / 30),
+            "ramp": 0.3 * X,
+        }[name]
+    )
     data = 5 * np.random.default_rng(3).poisson(mu) + 200
     assert find_shadows(image_of(np.minimum(data, 60000).astype(np.uint16))) == ()
 
@@ -117,7 +124,9 @@ def test_bright_things_are_no_shadows(name):
 @pytest.mark.parametrize("seed", (5, 6, 7))
 def test_beam_stop_of_the_simulation(seed):
     """The stop of ed2d.simulate is covered, its margin of 6 px hardly exceeded."""
-    simulation = replace(STILL, shape=(600, 760), beamstop=True, lattice=Lattice((340.0, 310.0), (30.0, 4.0), (-3, 27.0)))
+    simulation = replace(
+        STILL, shape=(600, 760), beamstop=True, lattice=Lattice((340.0, 310.0), (30.0, 4.0), (-3, 27.0))
+    )
     data, mask, _ = simulate(simulation, seed=seed)
     through, _ = transmission(simulation)
     covered = rasterise(find_shadows(image_of(data)), data.shape)

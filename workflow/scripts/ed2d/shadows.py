@@ -1,17 +1,14 @@
 """What hides the detector: beam stop and bar, dead strips and tiles, shaded corners, the edge of a round detector."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import fft, ndimage
 
+from .cells import TILE, distance_from, enlarged, grid_of, noise_of, reduced, sampled, without_spots
 from .maskshapes import bands, rasterise
 from .outlines import outlines
 from .strips import dark_strips, dead_strips
 
-GRID = 512  # cells along the longer side of an image, about
 LEVELS = 3  # grids; the cells of each are twice as large as those of the one before
-TILE, BRIGHT, SPOT_NOISE = 8, 1.5, 4.0  # cells; what is above so many times the level around and its noise is a spot
 REACH = 2  # cells; an edge is sharp where the signal changes within so many cells to each side
 SHARP = 1.7  # times; of the signal on both sides of an edge
 DARK = 2.0  # times; a shadow is that much darker than what it hides
@@ -36,32 +33,6 @@ MARGIN = 2.0  # px beyond the soft edge
 TOLERANCE, MOST_NODES = 0.7, 200  # px; of all outlines
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Means of square cells of `size` px, (rows, columns), and which cells hold a pixel that may be looked at."""
-
-    mean: np.ndarray
-    valid: np.ndarray
-    size: int
-
-    def coarser(self):
-        """The grid of cells twice as large."""
-        weight = _halved(self.valid.astype(np.float32))
-        mean = _halved(np.where(self.valid, self.mean, 0)) / np.maximum(weight, 1e-6)
-        return Grid(_filled(mean, weight > 0), weight > 0, 2 * self.size)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard deviation of a cell as a function of its mean: points of a line of sections."""
-
-    mean: np.ndarray
-    sigma: np.ndarray
-
-    def of(self, mean):
-        return np.interp(mean, self.mean, self.sigma)
-
-
 def find_shadows(image, *, start=()):
     """Shapes of `ed2d.maskshapes` that cover the shadows on an `ed2d.image.Image` and their soft edges.
 
@@ -78,11 +49,7 @@ def find_shadows(image, *, start=()):
     dark = dark_strips(image.data, hidden, pedestal, float(np.median(grid.mean)) - pedestal)
     if dark:
         grid = grid_of(image.data, _with(dark, hidden, image.shape))
-    if dead:
-        grid.mean[_sampled(rasterise(dead, image.shape), grid) & ~grid.valid] = (
-            pedestal  # their edges are found as well
-        )
-    near = _distance(_sampled(rasterise(start, image.shape), grid)) * grid.size <= NEAR_START
+    near = distance_from(sampled(rasterise(start, image.shape), grid)) * grid.size <= NEAR_START
     shadow = _shadows(grid, near)
     edges = outlines(shadow, size=grid.size, shape=image.shape, tolerance=TOLERANCE, most=MOST_NODES)
     return (*edges, *(strip for strip in (*dead, *dark) if not _covered(strip, shadow, grid.size)))
@@ -96,68 +63,10 @@ def _with(shapes, hidden, shape):
     return found if hidden is None else found | hidden
 
 
-def _sampled(pixels, grid):
-    """The pixels in the middle of the cells."""
-    rows, columns = (
-        np.minimum(np.arange(n) * grid.size + grid.size // 2, m - 1)
-        for n, m in zip(grid.mean.shape, pixels.shape, strict=True)
-    )
-    return pixels[np.ix_(rows, columns)]
-
-
 def _covered(strip, shadow, size):
     """Whether a rectangle lies in the shadows."""
     (left, top), (right, bottom) = (tuple(max(int(v // size), 0) for v in point) for point in (strip.start, strip.end))
     return bool(shadow[top : bottom + 1, left : right + 1].all())
-
-
-# ---- grids
-
-
-def grid_of(data, hidden):
-    """The finest Grid of an image: about GRID cells along the longer side; `hidden` pixels (or None) do not count."""
-    size = max(1, round(max(data.shape) / GRID))
-    columns = np.arange(0, data.shape[1], size)
-    total, count = [], []
-    height = max(1, 2**20 // data.shape[1] // size) * size
-    for top in range(0, data.shape[0], height):
-        band = data[top : top + height]
-        if hidden is not None:
-            seen = ~hidden[top : top + height]
-            band = np.where(seen, band, 0)
-            count.append(_summed(seen, size, columns))
-        total.append(_summed(band, size, columns))
-    total = np.concatenate(total)
-    if hidden is None:
-        sides = [np.diff(np.append(np.arange(0, n, size), n)).astype(np.float32) for n in data.shape]
-        count = sides[0][:, None] * sides[1]
-    else:
-        count = np.concatenate(count)
-    return Grid(_filled(total / np.maximum(count, 1), count > 0), count > 0, size)
-
-
-def _summed(band, size, columns):
-    whole = len(band) // size * size
-    parts = [band[:whole].reshape(whole // size, size, -1).sum(axis=1, dtype=np.float32)]
-    if whole < len(band):
-        parts.append(band[whole:].sum(axis=0, dtype=np.float32)[None])
-    return np.add.reduceat(np.concatenate(parts), columns, axis=1)
-
-
-def _halved(values):
-    """Means of 2 x 2 values; the last row or column of an odd number is repeated."""
-    rows, columns = values.shape
-    values = np.pad(values, ((0, rows % 2), (0, columns % 2)), "edge")
-    return 0.25 * (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2])
-
-
-def _filled(mean, valid):
-    """Cells that are not valid take the mean of the nearest that is."""
-    mean = mean.astype(np.float32)
-    if not valid.all():
-        nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-        mean = mean[tuple(nearest)]
-    return mean
 
 
 def _ignored(image, start):
@@ -207,29 +116,18 @@ def _at_levels(grid, known, near, pedestal):
         if min(level.mean.shape) < 4 * TILE:
             break
         factor = 2**step
-        there = _reduced(found, factor, level.mean.shape)
-        cores = _candidates(level, there, _reduced(near, factor, level.mean.shape), pedestal)
+        there = reduced(found, factor, level.mean.shape)
+        cores = _candidates(level, there, reduced(near, factor, level.mean.shape), pedestal)
         if cores is not None and cores.any():
-            found |= _refined(grid, _enlarged(cores, factor, shape), found, factor, pedestal)
+            found |= _refined(grid, enlarged(cores, factor, shape), found, factor, pedestal)
         level = level.coarser()
     return found
 
 
-def _reduced(mask, factor, shape):
-    """Cells of a coarser grid that hold a cell of the mask."""
-    rows, columns = shape
-    mask = np.pad(mask, ((0, rows * factor - mask.shape[0]), (0, columns * factor - mask.shape[1])))
-    return mask.reshape(rows, factor, columns, factor).any(axis=(1, 3))
-
-
-def _enlarged(mask, factor, shape):
-    return mask.repeat(factor, axis=0).repeat(factor, axis=1)[: shape[0], : shape[1]]
-
-
 def _candidates(grid, known, near, pedestal):
     """Cells of a grid that lie in a shadow which is not `known`; None where the cells are too noisy."""
-    noise = _noise(grid.mean)
-    clipped = _without_spots(grid.mean, noise, pedestal)
+    noise = noise_of(grid.mean)
+    clipped = without_spots(grid.mean, noise, pedestal)
     smooth = ndimage.gaussian_filter(clipped, 1.0) - pedestal
     usable = grid.valid & ~known
     if not usable.any():
@@ -244,44 +142,6 @@ def _candidates(grid, known, near, pedestal):
     level = _weighted_median(reflectance, weight)
     dark = (reflectance < level - np.where(near, np.log(DARK_START), np.log(DARK))) & usable
     return _with_clear_edges(dark, smooth, sigma, floor, usable, near)
-
-
-def _without_spots(mean, noise, pedestal):
-    """Cell means of at most BRIGHT times the level round about, beside their noise."""
-    level = _level(mean)
-    return np.minimum(mean, level + (BRIGHT - 1) * np.maximum(level - pedestal, 0) + SPOT_NOISE * noise.of(level))
-
-
-def _level(mean):
-    """The level of the brightest tile round about, of each cell.
-
-    The level of a tile is the median of its cells, or of means of 4 or 16 of them where counts are so few that the
-    median is 0.
-    """
-    tiles = np.pad(mean, [(0, -n % TILE) for n in mean.shape], "edge")
-    level = _medians(tiles, TILE)
-    for side in (TILE // 2, TILE // 4):
-        tiles = _halved(tiles)
-        level = np.maximum(level, _medians(tiles, side))
-    return _enlarged(ndimage.maximum_filter(level, 3), TILE, mean.shape)
-
-
-def _medians(cells, side):
-    """Medians of the squares of side x side cells."""
-    rows, columns = (n // side for n in cells.shape)
-    tiles = cells.reshape(rows, side, columns, side).swapaxes(1, 2)
-    return np.median(tiles.reshape(rows, columns, -1), axis=2)
-
-
-def _noise(mean):
-    """Noise of the cells, from the differences between each and the mean of its four neighbours."""
-    middle = mean[1:-1, 1:-1]
-    around = 0.25 * (mean[:-2, 1:-1] + mean[2:, 1:-1] + mean[1:-1, :-2] + mean[1:-1, 2:])
-    order = np.argsort(around, axis=None)
-    parts = np.array_split(order, 16)
-    difference = np.abs(middle - around).ravel()
-    sigma = [1.4826 * np.median(difference[part]) / np.sqrt(1.25) for part in parts]
-    return Noise(np.array([np.median(around.ravel()[part]) for part in parts]), np.maximum.accumulate(sigma))
 
 
 def _reflectance(signal, sigma, usable):
@@ -325,14 +185,20 @@ def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
     edges, clear = np.zeros(number + 1), np.zeros(number + 1)
     for axis in (0, 1):
         for step in (1, -1):
-            names, good = _clear(*(np.moveaxis(a, axis, 0)[::step] for a in (label, smooth, sigma, usable, least)), floor)
+            names, good = _clear(
+                *(np.moveaxis(a, axis, 0)[::step] for a in (label, smooth, sigma, usable, least)), floor
+            )
             edges += np.bincount(names, minlength=number + 1)
             clear += np.bincount(names, good, minlength=number + 1)
     share = clear / np.maximum(edges, 1)
     cells = np.bincount(label.ravel(), minlength=number + 1)
     beside = np.zeros(number + 1, bool)
     beside[np.unique(label[near])] = True
-    kept = (share > np.where(beside, CLEAR_SHARE_START, CLEAR_SHARE)) & (cells >= FEWEST_CELLS) & (cells <= LARGEST * label.size)
+    kept = (
+        (share > np.where(beside, CLEAR_SHARE_START, CLEAR_SHARE))
+        & (cells >= FEWEST_CELLS)
+        & (cells <= LARGEST * label.size)
+    )
     kept[0] = False
     return kept[label]
 
@@ -359,8 +225,8 @@ def _clear(label, smooth, sigma, usable, least, floor):
 
 def _refined(grid, cores, known, factor, pedestal):
     """The shadows whose cells on a grid `factor` times coarser are `cores`, with their soft edges and margins."""
-    noise = _noise(grid.mean)
-    clipped = _without_spots(grid.mean, noise, pedestal)
+    noise = noise_of(grid.mean)
+    clipped = without_spots(grid.mean, noise, pedestal)
     smooth = ndimage.gaussian_filter(clipped, _smoothing(clipped, noise, pedestal))
     found = np.zeros(cores.shape, bool)
     label, _ = ndimage.label(cores)
@@ -384,14 +250,14 @@ def _one_refined(smooth, core, other, size, factor):
     half = core
     for _ in range(EDGINGS):
         half, share = _half(smooth, half, other, factor)
-    distance = _distance(half)
+    distance = distance_from(half)
     return distance * size <= _edge_width(share, distance, other, size, 2 * factor) + MARGIN
 
 
 def _half(smooth, core, other, factor):
     """Where near the edge of `core` the signal is less than half of that outside, and the share of it, of all cells."""
     width = 4 * factor + 1
-    depth, away = _distance(~core), _distance(core)
+    depth, away = distance_from(~core), distance_from(core)
     inside = _spread(smooth, core & (depth > min(2 * factor, 0.6 * depth.max())), width)
     beyond = ~core & ~other & (away > 2 * factor) & (away <= 6 * factor + 2)
     outside = _spread(smooth, beyond, width)
@@ -423,8 +289,3 @@ def _spread(values, where, width):
     weight = ndimage.uniform_filter(where.astype(np.float32), width, mode="constant")
     mean = ndimage.uniform_filter(np.where(where, values, 0), width, mode="constant") / np.maximum(weight, 1e-6)
     return np.where(weight > 1e-4, mean, np.median(values[where]))
-
-
-def _distance(mask):
-    """Distance, cells, of each cell from the mask; 0 inside, very far where there is none."""
-    return ndimage.distance_transform_edt(~mask) if mask.any() else np.full(mask.shape, 1e9)
