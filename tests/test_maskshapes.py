@@ -7,7 +7,7 @@ import pytest
 from lxml import etree
 
 from ed2d.errors import InputError
-from ed2d.maskshapes import Circle, Composite, Extent, Invert, Polygon, rasterise, read_shapes
+from ed2d.maskshapes import Circle, Composite, Extent, Invert, Polygon, rasterise, read_shapes, shapes_element
 
 SHAPE = (60, 83)
 DOCUMENT = SimpleNamespace(path="project.xml")
@@ -153,3 +153,13 @@ def test_types_in_capitals_are_accepted():
     """Capitals of a type and the type String do not matter, as elsewhere in these files."""
     text = CIRCLE.replace('type="int"', 'type="INT"').replace('value="2.5"', 'value="2.5" type="String"')
     assert read(text) == (Circle((1.0, 2.5), 3.0),)
+
+
+def test_written_shapes_read_back_equal():
+    """Every shape, nested ones and awkward floats too, through the bytes of a file; what is empty stays empty."""
+    polygon = Polygon(((0.1, -1 / 3), (1e-7, 2.0**0.5), (7, 123456.789), (4.25, 1e8)))
+    circle, extent = Circle((0.1 + 0.2, -5.0), 1 / 7), Extent((3.3, -2.0), (1, 9.9))
+    shapes = (polygon, circle, extent, Invert((circle, Composite((extent, polygon)))), Composite((Invert((extent,)),)))
+    for given in (shapes, ()):
+        element = etree.fromstring(etree.tostring(shapes_element("Mask", given)))
+        assert element.tag == "Mask" and read_shapes(element, DOCUMENT) == given

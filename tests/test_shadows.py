@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ed2d.image import Image
 from ed2d.lattice import Lattice
 from ed2d.maskshapes import Extent, Polygon, rasterise
+from ed2d.outlines import outlines
 from ed2d.shadows import find_shadows
 from ed2d.simulate import Simulation, background, expected, simulate, transmission
 
@@ -260,3 +262,29 @@ def test_less_is_asked_near_a_drawn_shape():
 def test_small_and_narrow_images(shape):
     """Images too small to tell anything are left open."""
     assert find_shadows(image_of(np.random.default_rng(1).poisson(9.0, shape).astype(np.uint16))) == ()
+
+
+# ---- outlines
+
+
+@pytest.mark.parametrize("size", (1, 2, 5))
+def test_outlines_are_what_they_were_drawn_from(size):
+    """Regions, holes, an island in a hole, regions at edges and corners of the image, and cells partly off it."""
+    shape = (61 * size - size // 2, 83 * size)
+    y, x = np.mgrid[:61, :83]
+    r = np.hypot(x - 40, y - 30)
+    marked = (r < 25) & (r > 12) | (r < 6) | (x < 9) & (y > 20) | (x + y > 131)
+    shapes = outlines(marked, size=size, shape=shape, tolerance=0.3 * size, most=500)
+    drawn = rasterise(shapes, shape)
+    truth = marked.repeat(size, axis=0).repeat(size, axis=1)[: shape[0]]
+    assert np.mean(drawn != truth) < 0.03
+    assert len(shapes) == 4
+    inner, outer = (ndimage.binary_erosion(m, iterations=size, border_value=m is truth) for m in (truth, ~truth))
+    assert drawn[inner].all() and not drawn[outer].any()
+
+
+def test_outlines_keep_to_the_number_of_nodes():
+    """A ragged region gets a coarser outline, not more nodes than allowed."""
+    marked = ndimage.gaussian_filter(np.random.default_rng(1).random((200, 150)), 2.0) > 0.5
+    for most in (2000, 400):
+        assert 0 < nodes(outlines(marked, size=1, shape=marked.shape, tolerance=0.5, most=most)) <= 2 * most

@@ -41,4 +41,7 @@ def _results(digest, shapes, share):
 
 def _write(path, ignored):
     with replacing(path) as temporary:
-        tifffile.imwrite(temporary, np.where(ignored, 0, USED).astype(np.uint8), compression="deflate")
+        picture = np.where(ignored, 0, USED).astype(np.uint8)
+        tifffile.imwrite(
+            temporary, picture, compression="deflate", photometric="minisblack", metadata=None, software="ed2d"
+        )
