@@ -61,12 +61,12 @@ SHADOWS = {  # distance from the shadow, px, negative inside
 }
 
 
-def still(distance, seed, *, width=1.0, **changes):
+def still(distance, seed, *, width=1.0, floor=FLOOR, **changes):
     """Counts of a simulated still behind a shadow with edges of this width, px."""
     simulation = replace(STILL, **changes)
     random = np.random.default_rng(seed)
     _, _, truth = simulate(simulation, seed=seed)
-    open_share = FLOOR + (1 - FLOOR) * 0.5 * (1 + np.tanh(np.clip(distance / width, -20, 20)))
+    open_share = floor + (1 - floor) * 0.5 * (1 + np.tanh(np.clip(distance / width, -20, 20)))
     electrons = random.poisson(expected(simulation, truth, open_share))
     counts = simulation.gain * electrons + simulation.offset + random.normal(0, simulation.read_noise, SHAPE)
     return np.clip(np.rint(counts), 0, simulation.saturation).astype(np.uint16)
@@ -152,6 +152,14 @@ def test_soft_edges_get_a_wider_margin():
         dim = distance < width * np.arctanh(0.8)
         assert np.mean(~covered[dim]) < 0.01
         assert np.mean(covered[distance > 3 * width + AROUND]) < 0.001
+
+
+@pytest.mark.parametrize("shadow", ("small disc", "stop", "disc beside the origin", "block"))
+def test_a_shadow_may_be_brighter_than_the_background_elsewhere(shadow):
+    """A stop in the halo that lets 5 % through, with edges of 2 px."""
+    data = still(SHADOWS[shadow], 8, floor=0.05, width=2.0)
+    assert np.median(data[SHADOWS["small disc"] < 0]) > 2 * np.median(data[:100])
+    check(data, SHADOWS[shadow])
 
 
 def test_transposed_image_has_the_transposed_shadow():
