@@ -86,11 +86,10 @@ def contact_sheet(*, project, config, memory, output):
         file.write(end)
     for reason in broken.values():
         log.warning("%s", reason)
-    without = sum(one.lattice is None for one in waiting)
-    return (
-        f"{project.directory}: {len(waiting)} images wait for verification, {without} of them without a lattice, "
-        f"{len(broken)} are broken; open {output} in a browser"
-    )
+    whole = [one for one in waiting if one.entry.name not in broken]
+    without = sum(one.lattice is None for one in whole)
+    counts = f"{len(whole)} to verify ({without} without a lattice), {len(broken)} broken"
+    return f"{project.directory}: {counts}; open {output} in a browser"
 
 
 def _about(project, found, remaining, broken):
