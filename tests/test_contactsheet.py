@@ -101,6 +101,11 @@ def test_what_the_search_says_is_on_the_page(page):
     assert np.array(image["peaks"]) == pytest.approx(np.array(peaks), abs=0.006)
 
 
+def test_there_is_no_second_lattice_without_a_first(page):
+    image = page({"A1": Searched(None, runner_up=RUNNER_UP)}).images["A1"]
+    assert image["lattice"] is image["runnerUp"] is image["searched"] is None
+
+
 def test_pictures_are_those_of_the_search(page):
     jpeg = page({"A1": Searched()}).pictures["A1"]
     pixels, _ = still(LATTICE, SHAPE, seed=1)
@@ -238,6 +243,7 @@ FAULTS = {
     "bad XML": edit("<DiffSearch>", ""),
     "two searches": edit("<DiffSearch>", "<DiffSearch/><DiffSearch>"),
     "a number that is none": edit('value="0.6"', 'value="much"'),
+    "a share above 1": edit('value="0.93"', 'value="93"'),
     "lattice without origin": edit("Offset>", "Other>"),
     "bad mask": edit('<Radius value="16"', '<Radius value="-16"'),
     "directory in place of info.xml": lambda path: ((path / "info.xml").unlink(), (path / "info.xml").mkdir()),

@@ -327,6 +327,7 @@ def test_deciding_goes_on_to_the_next_undecided(three):
     assert three.text("#progress") == "0 of 3 decided"
     three.keys("j", "a")
     assert three.current == "A3"
+    assert three.text("#message") == "A2 accepted."
     three.keys("r")
     assert three.current == "A1"
     assert three.text("#progress") == "2 of 3 decided"

@@ -462,15 +462,17 @@
   function go(number) {
     select(Math.max(0, Math.min(images.length - 1, number)));
     choosing = null;
+    say("");
     if (element("large").hidden) cards[current].focus();
     else showLarge(true);
   }
 
+  // Goes to the next undecided image; what is to be said where there is none.
   function advance() {
     const order = images.map((_, step) => (current + 1 + step) % images.length);
     const next = order.find(isOpen);
-    if (next === undefined) say(`${element("message").textContent} All are decided: save the decisions.`);
-    else go(next);
+    if (next !== undefined) go(next);
+    return next === undefined ? " All are decided: save the decisions." : "";
   }
 
   function columns() {
@@ -695,9 +697,9 @@
   // ---- actions: each has a key and a button
 
   function decide(decision, said) {
+    const { image } = images[current];
     change([current, { decision }]);
-    say(`${images[current].image} ${said}.`);
-    advance();
+    say(`${image} ${said}.${advance()}`);
   }
 
   function acceptSure() {

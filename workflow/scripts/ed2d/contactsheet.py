@@ -138,7 +138,7 @@ def _read(entry, project):
     if search is None:
         return None
     lattice, rejected = _lattice(info, SEARCHED), _lattice(info, f"{RESULTS}/RejectedLattice")
-    shown = _results(info, search) | {
+    shown = _results(info, search, lattice) | {
         "image": entry.name,
         "lattice": _values(lattice),
         "searched": lattice.digest() if lattice else None,
@@ -149,20 +149,21 @@ def _read(entry, project):
     return Found(entry, lattice, sure, True, shown["rejected"], shown)
 
 
-def _results(info, search):
+def _results(info, search, lattice):
     """What the group DiffSearch says, by the names that the page has for it; None where an item is absent."""
-    runner_up = _lattice(info, f"{RESULTS}/DiffSearch/RunnerUp")
+    runner_up = _lattice(info, f"{RESULTS}/DiffSearch/RunnerUp") if lattice else None
+    share = {"low": 0, "high": 1}
     items = {
-        "confidence": ("Confidence", "float"),
-        "sure": ("Sure", "bool"),
-        "reason": ("Reason", "string"),
-        "peakCount": ("Peaks", "int"),
-        "share": ("PeaksOnLattice", "float"),
-        "rms": ("RmsPosition", "float"),
+        "confidence": ("Confidence", "float", share),
+        "sure": ("Sure", "bool", {}),
+        "reason": ("Reason", "string", {}),
+        "peakCount": ("Peaks", "int", {"low": 0}),
+        "share": ("PeaksOnLattice", "float", share),
+        "rms": ("RmsPosition", "float", {"low": 0}),
+        "runnerUpConfidence": ("RunnerUp/Confidence", "float", share),
     }
-    shown = {name: info.item(path, kind, within=search) for name, (path, kind) in items.items()}
-    confidence = info.item("RunnerUp/Confidence", "float", within=search)
-    return shown | {"runnerUp": _values(runner_up), "runnerUpConfidence": confidence}
+    shown = {name: info.item(path, kind, within=search, **limits) for name, (path, kind, limits) in items.items()}
+    return shown | {"runnerUp": _values(runner_up)}
 
 
 def _lattice(info, path):
