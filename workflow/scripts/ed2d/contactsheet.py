@@ -34,7 +34,7 @@ QUALITIES = (80, 65, 50, 35)  # of JPEG, the best first
 MOST_BYTES = 150_000  # of a picture, where a lower quality helps
 FEWEST_SURE = 3  # lattices of which a median is taken
 SAME = 1.0  # px, by which origin and vectors of a rejected lattice may differ from one that is found again
-KINDS = ("html", "css", "js")  # the parts of the page
+SCRIPTS = ("lattice", "drawing", "decisions", "grid", "large", "actions")  # one after the other: one script
 AGAIN = "remove it and run again, which makes it anew"
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,11 @@ def contact_sheet(*, project, config, memory, output):
         file.write(start)
         for one in page:
             try:
-                file.write(_image(one))
+                image = _image(one)
             except (InputError, OSError) as error:
                 broken[one.entry.name] = str(error)
+            else:
+                file.write(image)
         file.write(_data("project", "json", _json(_about(project, found, len(waiting) - len(page), broken))))
         file.write(end)
     for reason in broken.values():
@@ -281,7 +283,8 @@ def _described(path, text):
 
 def _template(directory):
     """The page before and after its data; its policy allows its own script and style, and nothing from elsewhere."""
-    page, style, script = (Path(__file__).with_name(f"contactsheet.{kind}").read_text("utf-8") for kind in KINDS)
+    page, style = _part("html"), _part("css")
+    script = "\n".join(['"use strict";', "{", *(_part(f"{name}.js") for name in SCRIPTS), "}"])
     policy = {
         "default-src": "'none'",
         "img-src": "data:",
@@ -298,6 +301,10 @@ def _template(directory):
     }
     start, end = (re.sub("@([A-Z]+)@", lambda match: texts[match[1]], part) for part in page.split("@DATA@"))
     return start, end
+
+
+def _part(name):
+    return Path(__file__).with_name(f"contactsheet.{name}").read_text(encoding="utf-8")
 
 
 def _allowed(text):
