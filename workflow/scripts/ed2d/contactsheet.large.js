@@ -158,7 +158,7 @@ function swap() {
 
 function negate() {
   const { lattice } = states[current];
-  const [first, second] = [lattice.first, lattice.second].map(v => v.map(value => 0 - value));  // -value makes -0 of 0
+  const [first, second] = [lattice.first, lattice.second].map(v => v.map(value => -value));
   reindex({ lattice: { ...lattice, first, second } }, "a and b negated");
 }
 

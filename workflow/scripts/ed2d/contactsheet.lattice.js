@@ -40,7 +40,7 @@ function indexOf(lattice, [px, py]) {
 }
 
 function nearestNode(lattice, at) {
-  return indexOf(lattice, at).map(n => Math.round(n) + 0);  // + 0: no -0
+  return indexOf(lattice, at).map(Math.round);
 }
 
 function fold({ barrel, spiral }) {
