@@ -22,7 +22,7 @@ WITHIN = 3.0  # standard deviations
 
 @dataclass(frozen=True)
 class Differences:
-    """Differences (n, 2), px, from the peaks `first` (n,) to the peaks `second` (n,), with the less clear one's weight."""
+    """Differences (n, 2), px, from peaks `first` (n,) to peaks `second` (n,), with the lesser of their weights."""
 
     vectors: np.ndarray
     weight: np.ndarray
@@ -149,7 +149,8 @@ def _accumulations(found, shortest):
     above = (y > CELLS) | ((y == CELLS) & (x > CELLS))
     y, x = y[above], x[above]
     most = np.argsort(-density[y, x], kind="stable")[:MOST_VECTORS]
-    return np.array([_centred(both, weight, vector, found) for vector in (np.stack([x, y], axis=1)[most] - CELLS) * step])
+    vectors = (np.stack([x, y], axis=1)[most] - CELLS) * step
+    return np.array([_centred(both, weight, vector, found) for vector in vectors])
 
 
 def _centred(vectors, weight, start, found):

@@ -10,7 +10,7 @@ SMALL_STEPS = 2  # lattice vectors of at most so many basis vectors tell how wel
 STARTS = 3  # well-embedded peaks to start from
 APART = 3.0  # longer basis vectors, between two of these
 FIRST, GROWTH = 2.2, 1.35  # radius of the first circle in longer basis vectors, and of the next one over the last
-NEAR = 4.0, 0.08, 0.02  # precisions, or of the shorter vector; and of the longer vector: how far off its point a peak may be
+NEAR = 4.0, 0.08, 0.02  # precisions, or of the shorter vector, and of the longer: how far off its point a peak may be
 FARTHEST = 0.25  # of the shorter vector
 FEWEST = {1: 5, 2: 25, 3: 45}  # peaks for a polynomial of this degree
 LONG = 4.0  # shorter vectors, radius from which on a lattice may bend
@@ -90,7 +90,7 @@ def nearest(lattice, positions):
 
 
 def points_on(shape, indexed):
-    """Miller indices (n, 2), int, and positions, px, of the points of an Indexed lattice on an image (rows, columns)."""
+    """Miller indices (n, 2), int, and positions, px, of the points of an Indexed lattice on an image of a shape."""
     rows, columns = shape
     edge = np.array([[x, y] for x in (0, columns / 2, columns) for y in (0, rows / 2, rows)], float)
     reached = np.concatenate([indexed.lattice.index(edge), indexed.miller[indexed.on]])

@@ -5,12 +5,11 @@ import tifffile
 
 from . import __version__
 from .atomic import replacing
-from .emdatainfo import group_element, replace_group
+from .emdatainfo import MASKED, create_info, group_element, replace_group
 from .inputs import read_inputs
 from .maskshapes import rasterise, shapes_element
 from .shadows import find_shadows
 
-MASKED = "DiffProcessingResults/DiffMask"
 USED = 255  # in the picture; 0 = ignored, as in a mask file
 
 
@@ -27,6 +26,7 @@ def mask(*, output, **given):
     covered |= image.ignored
     inputs.check_unchanged()
     _write(output, covered)
+    create_info(inputs.info.path)
     replace_group(inputs.info.path, MASKED, _results(inputs.digest, shapes, share))
     return f"{inputs.name}: mask: {len(shapes)} shapes, {100 * share:.1f} % of the pixels"
 

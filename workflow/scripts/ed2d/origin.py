@@ -7,7 +7,6 @@ from scipy import ndimage
 
 from .indexing import points_on
 
-
 FEWEST_PAIRS = 3
 LARGEST_CORRELATION = 0.995
 FRIEDEL = 0.5  # of the logarithm of the odds that correlation of pairs gives, as pairs are not independent
@@ -38,6 +37,12 @@ class Origins:
     place: np.ndarray
     correlation: np.ndarray
     pairs: np.ndarray
+
+    @property
+    def probability(self):
+        """Of each point, (n,), that it is the origin, if one of them is."""
+        odds = np.exp(self.odds - self.odds[0])
+        return odds / odds.sum()
 
 
 def origins(image, contrast, indexed):
@@ -169,7 +174,7 @@ class Background:
         """The centre (x, y), px, that misfits least, by a search on finer and finer grids."""
         steps = np.linspace(0.1, 0.9, GRID)
         tried = [np.array([x, y]) * sides for x in steps for y in steps]
-        misfit, best = min(((self.misfit(at), tuple(at)) for at in tried))
+        misfit, best = min((self.misfit(at), tuple(at)) for at in tried)
         step = 0.8 / (GRID - 1) * sides
         while step.max() > STEP:
             step = step / 2

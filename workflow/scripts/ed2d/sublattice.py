@@ -13,8 +13,7 @@ ALIKE = 0.03  # of the evidence; lattices with less between them concentrate the
 FRACTIONS = {2: ((1, 0), (0, 1), (1, 1)), 3: ((1, 0), (0, 1), (1, 1), (1, 2))}  # of 1 / index: points between
 MOST_CHANGES = 3  # by 2 or 3, to coarser and to finer ones
 WITHIN, FARTHEST = 4.0, 0.2  # precisions, or of the shorter vector, from a fraction to peaks that may be of it
-FEWEST = 4  # peaks at a fraction
-ABOVE_CHANCE = 4.0  # standard deviations of their number
+CERTAIN_SURPRISE = 14.0  # nats, at the number of peaks at a fraction: one in a million
 EXACT, CERTAIN = 3.5, 5.0  # standard errors that their mean may be off, and is off without doubt
 CLOSE = 0.15  # precisions of a peak, that it may be off in any case
 BLURRED = 1.3  # precisions, their median distance from the fraction; 1.2 for errors like those of all peaks
@@ -32,13 +31,10 @@ def choose(bases, positions, weight, found):
     value = [concentration(one.lattice, positions, weight, found.precision) for one in tried]
     alike = [one for one, gain in zip(tried, value, strict=True) if gain >= max(value) - ALIKE * abs(max(value))]
     chosen = min(alike, key=lambda one: abs(np.linalg.det(one.lattice.basis)))
-    def changed(chosen, basis):
-        return chosen if basis is None else index_peaks(positions, weight, reduced(basis), found)
-
-    for _ in range(MOST_CHANGES):
-        chosen = changed(chosen, _coarser(chosen, positions, found.precision))
-    for _ in range(MOST_CHANGES):
-        chosen = changed(chosen, _finer(chosen, positions, found.precision))
+    for change in (*[_coarser] * MOST_CHANGES, *[_finer] * MOST_CHANGES):
+        basis = change(chosen, positions, found.precision)
+        if basis is not None:
+            chosen = index_peaks(positions, weight, reduced(basis), found)
     return chosen
 
 
@@ -60,8 +56,24 @@ def concentration(lattice, positions, weight, precision):
     return log_odds(density, weight)
 
 
+def surprise_between(indexed, positions, precision):
+    """Surprise, nats, at the peaks exactly at a simple fraction of the cell, where it is largest, and their number."""
+    found = _fractions(indexed, positions, precision)
+    return max(found)[:2] if found else (0.0, 0)
+
+
 def _finer(indexed, positions, precision):
-    """The basis of the lattice that has the points at a fraction too, where most peaks are exactly there; or None."""
+    """The basis of the lattice that has the points at a fraction too, where chance has not so many peaks; or None."""
+    found = _fractions(indexed, positions, precision)
+    surprise, _, fraction = max(found) if found else (0.0, 0, None)
+    return _with_point(indexed.lattice.basis, np.array(fraction)) if surprise > CERTAIN_SURPRISE else None
+
+
+def _fractions(indexed, positions, precision):
+    """Surprise, number of peaks, and fraction of each simple fraction of the cell that has peaks exactly there.
+
+    The surprise is the bound of Chernoff (1952), n ln(n / m) - n + m nats, at n peaks where chance has m.
+    """
     basis = indexed.lattice.basis
     phase = indexed.lattice.index(positions[~indexed.on])
     within = min(WITHIN * precision, FARTHEST * np.linalg.norm(basis, axis=1).min())
@@ -70,19 +82,19 @@ def _finer(indexed, positions, precision):
     for index, fractions in FRACTIONS.items():
         for fraction in np.array(fractions) / index:
             off = [_within(phase - multiple * fraction, basis, within) for multiple in range(1, index)]
-            expected = chance * (len(phase) - sum(map(len, off)))
-            least = min(map(len, off))
-            if not least:
+            number = sum(map(len, off))
+            expected = chance * (index - 1) * (len(phase) - number + 1)
+            if not all(map(len, off)) or number <= max(1, expected):
                 continue
-            enough = least >= FEWEST + expected + ABOVE_CHANCE * expected**0.5
             blurred = np.median(np.linalg.norm(np.concatenate(off), axis=1)) > BLURRED * precision
-            if enough and not (blurred or _astride(off, precision) or _off(off, precision, EXACT)):
-                found.append((least, index, tuple(fraction)))
-    return _with_point(basis, np.array(max(found)[2])) if found else None
+            if not (blurred or _astride(off, precision) or _off(off, precision, EXACT)):
+                surprise = number * np.log(number / expected) - number + expected
+                found.append((float(surprise), number, tuple(fraction)))
+    return found
 
 
 def _coarser(indexed, positions, precision):
-    """The basis of the sublattice of points with the clearest peaks, where those of the others stand beside; or None."""
+    """The basis of the sublattice of the clearest peaks, where others stand beside their points; or None."""
     off = (positions - indexed.lattice.position(indexed.miller))[indexed.on]
     miller = indexed.miller[indexed.on]
     for index, forms in FRACTIONS.items():
@@ -104,7 +116,7 @@ def _within(phase, basis, limit):
 def _off(classes, precision, certain):
     """Whether peaks stand beside points by their mean: classes of (n, 2), px, their distances from there.
 
-    certain: standard errors. Satellites on the two sides of a spot stand beside a simple fraction by opposite distances.
+    certain: standard errors. Satellites on the two sides of a spot are beside a simple fraction by opposite distances.
     """
     off = np.concatenate([classes[0], *(-others for others in classes[1:])])
     mean = np.median(off, axis=0)
@@ -121,7 +133,8 @@ def _astride(classes, precision):
 
 def _sublattice(index, form):
     """The transformation (2, 2) to the sublattice of the points n with n . form = 0 modulo a prime index."""
-    whole = [np.array(n) for n in product(range(-index, index + 1), repeat=2) if any(n) and np.dot(n, form) % index == 0]
+    steps = product(range(-index, index + 1), repeat=2)
+    whole = [np.array(n) for n in steps if any(n) and np.dot(n, form) % index == 0]
     pairs = (np.array([u, v]) for u, v in combinations(whole, 2))
     return next(pair for pair in pairs if abs(round(np.linalg.det(pair))) == index)
 
