@@ -89,23 +89,22 @@ def bases(found, *, shortest, longest):
     vectors = _accumulations(found, shortest)
     kept = _best(found, _pairs(vectors, shortest, longest), MOST_BASES)
     of_densest = _best(found, _pairs(vectors[:DENSEST], shortest, longest), OF_DENSEST)
-    return _unlike([*kept, *of_densest])
+    return _unlike([*kept, *of_densest], MOST_BASES + OF_DENSEST)
 
 
 def _best(found, tried, most):
     """The bases with most evidence, refined."""
-    tried = _unlike(tried)
     for number, left in ((FEW, 4 * most), (MANY, 2 * most)):
         some = found[:: 1 + len(found) // number]
-        tried = sorted(tried, key=some.evidence, reverse=True)[:left]
-    return _unlike(_refined(found, basis) for basis in tried)[:most]
+        tried = _unlike(sorted(tried, key=some.evidence, reverse=True), left)
+    return _unlike((_refined(found, basis) for basis in tried), most)
 
 
-def _unlike(tried):
-    """The first of all bases that span the same lattice."""
+def _unlike(tried, most):
+    """The first of all bases that span the same lattice, so many at most."""
     kept = []
     for basis in tried:
-        if not any(same_points(basis, other) for other in kept):
+        if len(kept) < most and not any(same_points(basis, other) for other in kept):
             kept.append(basis)
     return kept
 

@@ -172,4 +172,7 @@ def _robust(miller, positions, weight, degree, limit):
 def _monomials(miller, degree):
     """1, h, k, h^2, hk, k^2 ... (n, m) up to a degree."""
     h, k = np.asarray(miller, float).T
-    return np.stack([h ** (d - j) * k**j for d in range(degree + 1) for j in range(d + 1)], axis=1)
+    terms = [np.ones(len(h))]
+    for d in range(degree):
+        terms += [h * term for term in terms[-d - 1 :]] + [k * terms[-1]]
+    return np.stack(terms, axis=1)
