@@ -13,7 +13,7 @@ STRAY = (0.1, 0.3, 0.6, 0.85, 0.95)  # shares that may be anything
 CELLS = 400  # of the map of differences, from its middle to its edge
 MOST_VECTORS, DENSEST = 30, 8  # that are tried in pairs, and that have bases of their own
 MOST_BASES, OF_DENSEST = 5, 3  # that are given
-FEW, MANY = 1000, 6000  # differences that bases are compared by, all of them and the best
+FEW, MANY, MOST = 1000, 6000, 15_000  # differences that bases are compared by, all of them and the best, and in all
 LEAST_SINE = 0.3  # of the angle of a reduced basis; it has 0.87 at least, less its errors
 SAME = 0.03  # of the shortest vector, by which equal vectors may differ
 CENTRINGS, REFINEMENTS = 3, 4
@@ -86,6 +86,7 @@ def bases(found, *, shortest, longest):
     Those with most evidence, and those with most of the few vectors that most differences accumulate at: with
     satellites the former are lattices of spots and satellites together.
     """
+    found = found[:: 1 + len(found) // MOST]
     vectors = _accumulations(found, shortest)
     kept = _best(found, _pairs(vectors, shortest, longest), MOST_BASES)
     of_densest = _best(found, _pairs(vectors[:DENSEST], shortest, longest), OF_DENSEST)
