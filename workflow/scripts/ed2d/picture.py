@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy import ndimage
 
 LONGEST = 1024  # px
 NEIGHBOURHOOD = 1 / 16  # of the longer side: the background of a pixel is the mean of so large a square round it
@@ -45,14 +46,7 @@ def _contrast(means, usable):
     low, middle = np.percentile(means[usable], [1, 50])
     logs = np.log1p(np.maximum(means - low, 0) / max(middle - low, np.finfo(float).tiny))
     size = max(3, round(NEIGHBOURHOOD * max(means.shape)))
-    return logs - _window_sums(logs * usable, size) / np.maximum(_window_sums(usable.astype(float), size), 1)
-
-
-def _window_sums(values, size):
-    """Sums over squares of about this side round each pixel, cut at the edges."""
-    for axis in (0, 1):
-        sums = np.insert(np.cumsum(values, axis=axis), 0, 0, axis=axis)
-        place = np.arange(values.shape[axis])
-        last = np.minimum(place + size // 2 + 1, len(place))
-        values = np.take(sums, last, axis=axis) - np.take(sums, np.maximum(place - size // 2, 0), axis=axis)
-    return values
+    total, share = (
+        ndimage.uniform_filter(part, size, mode="constant") for part in (logs * usable, usable.astype(float))
+    )
+    return logs - total / np.maximum(share, 1 / size**2)
