@@ -13,7 +13,7 @@ from .peaksearch import find_peaks
 from .refine import refine
 from .sublattice import choose, surprise_between
 
-SURE = 0.99
+SURE, MOST_SURE = 0.99, 0.999  # confidence that counts as sure, and that the calibration can tell from certainty
 FEWEST_PEAKS, FEWEST_ON = 8, 6
 STRONG = 400.0  # significance from which on peaks weigh alike
 SHORTEST = 6.0, 4.5  # px, and px of the reduced image: length of a vector
@@ -114,7 +114,7 @@ def _judged(image, contrast, peaks, weight, indexed, doubts, describe):
         doubts = [*doubts, _doubt_of(found)]
     spots = _spots(image, contrast, indexed)
     best, *others = (
-        Candidate(describe(_refined(indexed, miller, *spots)), float(vectors * probability))
+        Candidate(describe(_refined(indexed, miller, *spots)), min(float(vectors * probability), MOST_SURE))
         for miller, probability in zip(found.miller[:2], found.probability, strict=False)
     )
     _, off = nearest(best.lattice, peaks.positions)
