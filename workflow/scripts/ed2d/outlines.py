@@ -20,11 +20,11 @@ def outlines(marked, *, size, shape, tolerance, most):
     rings = [_placed(ring, marked.shape, size, shape) for ring in _rings(np.pad(marked, 1))]
     rings = [ring for ring in rings if abs(_area(ring)) > SMALLEST * size**2]
     while True:
-        simple = [_simplified(ring, tolerance) for ring in rings]
+        simple = [ring for ring in (_simplified(ring, tolerance) for ring in rings) if len(ring) > 2]
         if sum(map(len, simple)) <= most:
             break
         tolerance *= COARSER
-    return _with_holes([np.round(ring, DIGITS) for ring in simple if len(ring) > 2])
+    return _with_holes([np.round(ring, DIGITS) for ring in simple])
 
 
 def _rings(marked):
