@@ -26,7 +26,7 @@ from ed2d.configuration import refusal, with_numbers
 from ed2d.errors import InputError
 from ed2d.imagedirectory import FOUND, RESIDUALS, RESULTS
 from ed2d.job import RUN
-from ed2d.project import STEPS, Project, one_spelling
+from ed2d.project import MEASURED, STEPS, Project, one_spelling
 from ed2d.runlock import RunLock
 from ed2d.secondplan import SECOND, Order, Outcome
 from ed2d.summary import summarise

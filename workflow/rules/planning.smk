@@ -13,12 +13,22 @@ def all_results(target, *suffixes):
     wait_for_example()
     names = checked(lambda: project.images)
     if ORDER:
-        return results_of(set(names) & set(ORDER.images), *suffixes)
+        names = set(names) & set(ORDER.images)
+        outdated = {
+            name for name in names if project.outdated(name, project.planned(name))
+        }
+        workflow.dag.forcefiles.update(
+            filter(os.path.exists, results_of(outdated, "_ext.mtz", "_int.mtz"))
+        )
+        return results_of(names, *suffixes)
     if config["images_per_job"]:
         made = checked(batches, target) or NOTHING
     else:
-        searched.update(to_search())
+        searched.update(checked(to_search))
         made = results_of(set(names) - searched, *suffixes) + searches_of(searched)
+        force_due(project.unmasked_anew)
+        made += results_of(project.unmasked_anew, "tmp_mask.tif")
+        searched.update(project.unmasked_anew)
     return made + refused_images()
 
 
@@ -33,7 +43,7 @@ def found_of(target, file):
     if config["images_per_job"]:
         made = checked(batches, target) or NOTHING
     else:
-        force_lost(names)
+        force_due(names)
         made = results_of(names, file)
     return made + refused_images()
 
@@ -60,7 +70,7 @@ def results_of(names, *suffixes):
 
 
 def searches_of(names):
-    force_lost(names)
+    force_due(names)
     return results_of(names, "tmp_search.tif")
 
 
@@ -73,20 +83,33 @@ def to_search():
     settings = workflow.dag_settings
     forced = set(settings.forcerun)
     if settings.forceall or forced & set(STEPS[:2]):
-        return project.unverified
+        return reachable(project.unverified)
     files = {str(path) for path in map(Path, forced) if path.name in FOUND}
     named = {
         name
         for name in project.unverified
         if files & set(project.results(name, *FOUND))
     }
-    return named | set(project.unsearched)
+    return reachable(named | set(project.unsearched))
 
 
-def force_lost(names):
-    """Has files made again whose results somebody has taken out of info.xml: Snakemake sees the file alone."""
+def reachable(names):
+    """The same names of images to search; InputError where a limit leaves the searches out."""
+    limits = set(workflow.dag_settings.until) & set(MEASURED)
+    if names and limits:
+        said = f"leaves out the search of the lattices of {len(names)} images"
+        raise InputError(
+            f"--until {' '.join(sorted(limits))}",
+            said,
+            "run `snakemake search_all` first",
+        )
+    return names
+
+
+def force_due(names):
+    """Has files made again of which Snakemake may not see that they are not what info.xml and image ask for."""
     for name in names:
-        workflow.dag.forcefiles.update(project.lost(name))
+        workflow.dag.forcefiles.update(project.due(name))
 
 
 def one_image(name):

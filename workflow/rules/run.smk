@@ -26,7 +26,8 @@ def finish(directory=os.getcwd()):
     """The last word of a run, whatever its end; status 1 where all was asked for and an image is not measured."""
     started = os.getcwd()
     os.chdir(directory)
-    if workflow.dryrun and searched and not ORDER:
+    measures = set(workflow.dag_settings.targets) != {"verify"}
+    if workflow.dryrun and searched and not ORDER and measures and leads_further():
         say(
             f"lattices to be searched first: {len(searched)}; "
             "those that are sure are measured after that, in the same run"

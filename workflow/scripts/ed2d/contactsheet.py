@@ -16,16 +16,16 @@ import numpy as np
 
 from . import __version__
 from .atomic import replacing
-from .emdatainfo import Document, read_lattice, verified_lattice
+from .emdatainfo import SEARCHED, Document, read_lattice, rejected_lattice, searched_lattice, verified_lattice
 from .errors import InputError
 from .imagedirectory import ImageDirectory
 from .lattice import Lattice
-from .maskshapes import Circle, Extent, Polygon, read_shapes
+from .latticechoice import same_lattice
+from .maskshapes import Circle, Extent, Polygon
+from .parameters import masks
 from .project import Project
 from .tiff import read_page
 
-RESULTS = "DiffProcessingResults"
-SEARCHED = f"{RESULTS}/DiffSearch/SearchedLattice"
 PICTURE = "tmp_search.tif"
 MOST_IMAGES = 1000  # on a page: some 100 MB, which a browser still opens in seconds
 MOST_PEAKS = 1000
@@ -33,7 +33,6 @@ LARGEST_PICTURE = 2048  # px; the longer side
 QUALITIES = (80, 65, 50, 35)  # of JPEG, the best first
 MOST_BYTES = 150_000  # of a picture, where a lower quality helps
 FEWEST_SURE = 3  # lattices of which a median is taken
-SAME = 1.0  # px, by which origin and vectors of a rejected lattice may differ from one that is found again
 SCRIPTS = ("lattice", "drawing", "decisions", "grid", "large", "actions")  # one after the other: one script
 AGAIN = "remove it and run again, which makes it anew"
 
@@ -136,16 +135,17 @@ def _read(entry, project):
     verified = verified_lattice(info)
     if verified is not None:
         return Found(entry, verified, sure=True)
-    search = info.group(f"{RESULTS}/DiffSearch")
+    search = info.group(SEARCHED)
     if search is None:
         return None
-    lattice, rejected = _lattice(info, SEARCHED), _lattice(info, f"{RESULTS}/RejectedLattice")
+    lattice, rejected = searched_lattice(info), rejected_lattice(info)
+    given, found = masks(info, project, mask_file=entry.mask is not None)
     shown = _results(info, search, lattice) | {
         "image": entry.name,
         "lattice": _values(lattice),
         "searched": lattice.digest() if lattice else None,
-        "rejected": _same(lattice, rejected),
-        "outlines": [outline for shape in _shapes(entry, info, project) for outline in _outlines(shape)],
+        "rejected": lattice is not None and rejected is not None and same_lattice(lattice, rejected),
+        "outlines": [outline for shape in given + found for outline in _outlines(shape)],
     }
     sure = bool(shown["sure"]) and lattice is not None and not shown["rejected"]
     return Found(entry, lattice, sure, True, shown["rejected"], shown)
@@ -153,7 +153,8 @@ def _read(entry, project):
 
 def _results(info, search, lattice):
     """What the group DiffSearch says, by the names that the page has for it; None where an item is absent."""
-    runner_up = _lattice(info, f"{RESULTS}/DiffSearch/RunnerUp") if lattice else None
+    other = info.group("RunnerUp", within=search)
+    runner_up = read_lattice(other, info) if lattice and other is not None else None
     share = {"low": 0, "high": 1}
     items = {
         "confidence": ("Confidence", "float", share),
@@ -166,19 +167,6 @@ def _results(info, search, lattice):
     }
     shown = {name: info.item(path, kind, within=search, **limits) for name, (path, kind, limits) in items.items()}
     return shown | {"runnerUp": _values(runner_up)}
-
-
-def _lattice(info, path):
-    element = info.group(path)
-    return None if element is None else read_lattice(element, info)
-
-
-def _same(lattice, other):
-    """Whether origin and both vectors of two lattices, each may be None, agree within SAME."""
-    if lattice is None or other is None:
-        return False
-    pairs = zip((lattice.origin, lattice.a, lattice.b), (other.origin, other.a, other.b), strict=True)
-    return all(math.dist(*pair) <= SAME for pair in pairs)
 
 
 def _values(lattice):
@@ -195,16 +183,6 @@ def _values(lattice):
 
 
 # ---- shapes of the mask
-
-
-def _shapes(entry, info, project):
-    """The shapes in force: the user's, of the image or else of the project, and those found if the image has none."""
-    own = info.group("DiffProcessing/Mask")
-    if own is not None:
-        return read_shapes(own, info)
-    given, found = project.group("DiffProcessing/Mask"), info.group(f"{RESULTS}/DiffMask/Mask")
-    shapes = () if given is None else read_shapes(given, project)
-    return shapes if found is None or entry.mask else (*shapes, *read_shapes(found, info))
 
 
 def _outlines(shape):

@@ -52,7 +52,7 @@ def _reason_to_wait(info, found, config):
     rejected = rejected_lattice(info)
     if found is None:
         return f"no lattice was found: {said}; {LOOK}, or give a VerifiedLattice"
-    if rejected and _same(found, rejected):
+    if rejected and same_lattice(found, rejected):
         return "the lattice that was found is rejected; give a VerifiedLattice, or change LatticeSearch"
     if not info.item(f"{SEARCHED}/Sure", "bool"):
         return f"confidence {confidence:.3g}: {said}; {LOOK}"
@@ -61,7 +61,7 @@ def _reason_to_wait(info, found, config):
     return ""
 
 
-def _same(one, other):
+def same_lattice(one, other):
     """Whether two lattices have the same origin and vectors, but for SAME."""
     pairs = ((one.origin, other.origin), (one.a, other.a), (one.b, other.b))
     return all(np.hypot(*np.subtract(*pair)) <= SAME for pair in pairs)

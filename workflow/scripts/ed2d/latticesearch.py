@@ -15,6 +15,7 @@ from .sublattice import choose, surprise_between
 
 SURE, MOST_SURE = 0.99, 0.999  # confidence that counts as sure, and that the calibration can tell from certainty
 FEWEST_PEAKS, FEWEST_ON = 8, 6
+FEWEST_ADDED = 3  # peaks on points that a known cell adds
 STRONG = 400.0  # significance from which on peaks weigh alike
 SHORTEST = 6.0, 4.5  # px, and px of the reduced image: length of a vector
 MOST_REFINED = 1500  # points
@@ -86,9 +87,18 @@ def _by_cell(indexed, peaks, weight, found, lengths):
     basis = like_cell(indexed.lattice.basis, lengths)
     if basis is None:
         return indexed, ["its vectors do not fit UnitCell and PixelSize"]
-    if not same_points(basis, indexed.lattice.basis):
-        indexed = index_peaks(peaks.positions, weight, basis, found)
-    return indexed, []
+    if same_points(basis, indexed.lattice.basis):
+        return indexed, []
+    asked = index_peaks(peaks.positions, weight, basis, found)
+    finer = abs(np.linalg.det(basis)) < abs(np.linalg.det(indexed.lattice.basis))
+    unseen = finer and not _centred(asked) and np.sum(asked.on & ~indexed.on) < FEWEST_ADDED
+    return asked, ["UnitCell and PixelSize ask for points at which no peak is"] if unseen else []
+
+
+def _centred(indexed):
+    """Whether half of the points have no peaks, those with odd h + k or with even: the cell is centred."""
+    parity = indexed.miller[indexed.on].sum(axis=1) % 2
+    return len(parity) > 0 and np.all(parity == parity[0]) and not np.all(indexed.miller[indexed.on] % 2 == 0)
 
 
 def _description(lengths):

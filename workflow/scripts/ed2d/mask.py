@@ -16,7 +16,7 @@ USED = 255  # in the picture; 0 = ignored, as in a mask file
 def mask(*, output, **given):
     """Find what hides the detector on an image, given as in `read_inputs`; a summary line out.
 
-    Writes `output`, a mask file of all ignored pixels, and last the group DiffMask of info.xml.
+    Writes the group DiffMask of info.xml, and last `output`, a mask file of all ignored pixels.
     """
     inputs = read_inputs("mask", **given)
     image = inputs.image
@@ -25,9 +25,9 @@ def mask(*, output, **given):
     share = float(np.mean(covered))
     covered |= image.ignored
     inputs.check_unchanged()
-    _write(output, covered)
     create_info(inputs.info.path)
     replace_group(inputs.info.path, MASKED, _results(inputs.digest, shapes, share))
+    _write(output, covered)
     return f"{inputs.name}: mask: {len(shapes)} shapes, {100 * share:.1f} % of the pixels"
 
 

@@ -44,13 +44,13 @@ UNIT_CELL = (
     Entry("c", "UnitCell/C", "float", {"above": 0}),
 )
 SEARCH = (  # of the lattice search alone; none of them need be given
-    Entry("gauss_filter_strength", "LatticeSearch/GaussFilterStrength", "float", {"low": 0}),
+    Entry("gauss_filter_strength", "LatticeSearch/GaussFilterStrength", "float", {"low": 0, "high": 50}),
     Entry("peak_search_sensitivity", "LatticeSearch/PeakSearchSensitivity", "float", {"low": 0}),
     Entry("minimal_lattice_length", "LatticeSearch/MinimalLatticeLength", "float", {"low": 0}),
     Entry("maximal_lattice_length", "LatticeSearch/MaximalLatticeLength", "float", {"low": 0}),
-    Entry("outer_window_size", "LatticeSearch/PeakSearchParams/OuterWindowSize", "int", {"low": 0}),
+    Entry("outer_window_size", "LatticeSearch/PeakSearchParams/OuterWindowSize", "int", {"low": 0, "high": 500}),
     Entry("outer_window_sensitivity", "LatticeSearch/PeakSearchParams/OuterWindowSensitivity", "float", {"low": 0}),
-    Entry("inner_window_size", "LatticeSearch/PeakSearchParams/InnerWindowSize", "int", {"low": 0}),
+    Entry("inner_window_size", "LatticeSearch/PeakSearchParams/InnerWindowSize", "int", {"low": 0, "high": 30}),
     Entry("inner_window_sensitivity", "LatticeSearch/PeakSearchParams/InnerWindowSensitivity", "float", {"low": 0}),
     Entry("pixel_size", "LatticeSearch/PixelSize", "float", {"low": 0}),
 )
@@ -138,14 +138,20 @@ def effective_parameters(info, project, config, *, mask_file=False):
             cure = f"give {wanted_text(entry.kind, **entry.limits)}"
             raise InputError(CONFIG, f"the value of {entry.path} is missing", cure)
     _check_radii(*found["min_radius"], *found["max_radius"])
+    mask, found_mask = masks(info, project, mask_file=mask_file)
     return Parameters(
         **{name: value for name, (value, _) in found.items()},
-        mask=_mask(info, project),
+        mask=mask,
         unit_cell=_unit_cell(info, project, config),
         wavelength=_lookup(WAVELENGTH, info, project, config)[0],
-        found_mask=() if mask_file or has_mask(info) else _found_mask(info),
+        found_mask=found_mask,
         search=_search(info, project, config),
     )
+
+
+def masks(info, project, *, mask_file):
+    """The shapes of ignored pixels in force: those that the user gives, and those that the program has found."""
+    return _mask(info, project), () if mask_file or has_mask(info) else _found_mask(info)
 
 
 def has_mask(info):

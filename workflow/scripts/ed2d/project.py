@@ -9,7 +9,7 @@ from .dependencies import digest, lines, names
 from .emdatainfo import Document
 from .errors import InputError, printable
 from .image import read_image
-from .imagedirectory import FOUND, RESULTS, ImageDirectory
+from .imagedirectory import RESULTS, ImageDirectory
 from .joblog import read_log
 from .parameters import effective_parameters
 from .readings import Readings
@@ -22,6 +22,7 @@ MEASURED = STEPS[2:]
 SHOWN = 20  # images of a kind on the screen; the summary has all
 AGAIN = "run again; where that does nothing, with --forcerun extract"
 SEARCH_AGAIN = "run again; where that does nothing, with --forcerun search"
+MASK_AGAIN = "run again; where that does nothing, with --forcerun mask"
 
 
 def one_spelling(directory):
@@ -176,6 +177,8 @@ class Project:
             return "not all of its results are there; run again"
         if reading.error:
             return reading.error
+        if reason := self.outdated_mask(name, reading):
+            return reason
         if any(reading.made[step] != digest(step, reading.written) for step in MEASURED):
             return f"its results were made with other values; {AGAIN}"
         if reading.made["reflections"] != reading.made["integrated"]:
@@ -196,9 +199,18 @@ class Project:
         if not all(path.exists() for path in entry.results("tmp_search.tif")):
             return "its lattice is searched, but tmp_search.tif is missing; run again"
         (log,) = entry.results("_src.log")
-        if read_log(log).files not in (None, entry.file_values()):
-            return f"image or mask are no longer those in which the lattice was searched; {SEARCH_AGAIN}"
+        if read_log(log).files != entry.file_values():  # without a log too: a lattice of another image looks right
+            return f"image or mask are not those in which the lattice was searched; {SEARCH_AGAIN}"
         return None
+
+    def outdated_mask(self, name, reading):
+        """Why the found mask that is in force on an image is to be found anew, or None; `reading`: its info.xml."""
+        entry = self.entry(name)
+        if reading.error or reading.own_mask or not reading.made["mask"]:
+            return None
+        (log,) = entry.results("_msk.log")
+        same = reading.made["mask"] == digest("mask", reading.written) and read_log(log).files == entry.file_values()
+        return None if same else f"its mask was found on another image, or with other values; {MASK_AGAIN}"
 
     @cached_property
     def _in_work(self):
@@ -209,7 +221,8 @@ class Project:
     @cached_property
     def images(self):
         """Names of the images to measure: their lattice is verified, or searched, sure and up to date."""
-        return [name for name in self._in_work if self.planned(name).measurable and name not in self.unsearched]
+        before = self.unsearched | self.unmasked_anew
+        return [name for name in self._in_work if self.planned(name).measurable and name not in before]
 
     @cached_property
     def unverified(self):
@@ -222,6 +235,13 @@ class Project:
         reasons = {name: self.outdated_search(name, self.planned(name)) for name in self.unverified}
         return {name: reason for name, reason in reasons.items() if reason}
 
+    @cached_property
+    def unmasked_anew(self):
+        """Images with a verified lattice whose found mask is out of date, and why."""
+        verified = [name for name in self._in_work if self.planned(name).verified]
+        reasons = {name: self.outdated_mask(name, self.planned(name)) for name in verified}
+        return {name: reason for name, reason in reasons.items() if reason}
+
     @property
     def waiting(self):
         """Those whose lattice is searched and not measured before the user says so."""
@@ -232,19 +252,24 @@ class Project:
         """Names of the images that the user gives no mask of their own."""
         return [name for name in self._in_work if not self.planned(name).own_mask]
 
-    def lost(self, name):
-        """Files that are there while their results are not in info.xml, which Snakemake cannot see."""
-        made = self.planned(name).made
-        lost = [file for step, file in zip(STEPS, FOUND, strict=False) if not made[step]]
-        return [path for path in self.results(name, *lost) if Path(path).exists()]
+    def due(self, name):
+        """Files that are there and are to be made again, though Snakemake may not see it, before a measurement."""
+        reading = self.planned(name)
+        mask = not reading.own_mask and (not reading.made["mask"] or self.outdated_mask(name, reading))
+        made = ["tmp_mask.tif"] * bool(mask) + ["tmp_search.tif"] * (name in self.unsearched)
+        return [path for path in self.results(name, *made) if Path(path).exists()]
 
     def check_measurable(self, name):
         """No files; InputError for an image that is skipped or refused, forced or not, or has no lattice yet."""
         self.check_searchable(name)
         reading = self.planned(name)
-        reason = reading.unverified or self.outdated_search(name, reading)
-        if reason:
-            raise InputError(name, "is not measured", reason)
+        if self.outdated_search(name, reading):
+            (picture,) = self.results(name, "tmp_search.tif")
+            raise InputError(name, "its lattice is to be searched first", f"give the target {picture}, then this one")
+        if self.outdated_mask(name, reading):
+            raise InputError(name, "its mask is to be found first", "give the target mask_all, then this one")
+        if reading.unverified:
+            raise InputError(name, "is not measured", reading.unverified)
         return []
 
     def check_searchable(self, name):

@@ -21,15 +21,16 @@ log = logging.getLogger(__name__)
 def search(*, output, **given):
     """Search the lattice of one image directory, given as in `read_inputs`; a summary line out.
 
-    The picture `output` is written first and the group DiffSearch of info.xml last; an info.xml is made where there is
-    none. To find no lattice is a result too. InputError for whatever a user can mend.
+    The group DiffSearch of info.xml is written first, which is made where there is none, and the picture `output` last:
+    where that is missing the lattice may be that of another image. To find no lattice is a result too. InputError for
+    whatever a user can mend.
     """
     inputs = read_inputs("search", **given)
     found = search_image(inputs.image, inputs.parameters)
     inputs.check_unchanged()
-    _write_picture(output, inputs.image, found)
     create_info(inputs.info.path)
     replace_group(inputs.info.path, SEARCHED, _results(found, inputs.digest))
+    _write_picture(output, inputs.image, found)
     return _summary(inputs.name, found)
 
 

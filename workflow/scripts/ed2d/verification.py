@@ -12,9 +12,18 @@ from typing import NamedTuple
 
 from lxml import etree
 
-from .contactsheet import RESULTS, SEARCHED
-from .emdatainfo import Document, lattice_element, read_lattice, replace_group, verified_lattice
+from .emdatainfo import (
+    RESULTS,
+    Document,
+    lattice_element,
+    read_lattice,
+    replace_group,
+    searched_lattice,
+    verified_lattice,
+)
 from .errors import InputError
+from .imagedirectory import ImageDirectory
+from .joblog import read_log
 from .lattice import Lattice
 from .project import Project
 from .xmlbytes import ROOT, shown
@@ -91,10 +100,13 @@ def _write(one, info, file):
     if verified is not None:
         which = "another" if one.decision == "accept" else "a"
         raise InputError(info, f"has {which} VerifiedLattice, which is never overwritten", REMOVE)
-    element = document.group(SEARCHED)
-    searched = None if element is None else read_lattice(element, document)
+    searched = searched_lattice(document)
     if searched is None or searched.digest() != one.searched:
         raise InputError(info, "has no longer the SearchedLattice that the page showed", "make the page again")
+    entry = ImageDirectory(Path(info).parent)
+    (log,) = entry.results("_src.log")
+    if read_log(log).files not in (None, entry.file_values()):
+        raise InputError(entry.image, "is no longer the image that was searched", "run again, and make the page again")
     tag = WRITTEN[one.decision]
     lattice = searched if one.decision == "reject" or one.lattice == searched else one.lattice
     new = lattice_element(tag, lattice)
