@@ -165,7 +165,7 @@ def test_a_parameter_of_the_search_concerns_the_search_of_its_image(work):
     run = snakemake(work)
     assert run.status == 0 and plans(run) == 2 and ("search", BARE) in run.jobs()
     assert {job for job in run.jobs() if job[1]} <= {(step, BARE) for step in ("search", "extract", "integrate")}
-    assert "'LatticeSearch/MaximalLatticeLength = 5000.0'" in run.changes("search", BARE)[1]
+    assert "LatticeSearch/MaximalLatticeLength = 5000.0" in (work / f"project/{BARE}/{BARE}_src.log").read_text()
     same = searched_lattice(Document.parse(before[f"{BARE}/info.xml"], "before")) == searched_lattice(
         Document.read(info_of(work, BARE))
     )
