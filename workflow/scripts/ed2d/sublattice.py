@@ -1,6 +1,7 @@
 """Which of several lattices with common points is the right one."""
 
 from itertools import combinations, product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,18 @@ WITHIN, FARTHEST = 4.0, 0.2  # precisions, or of the shorter vector, from a frac
 CERTAIN_SURPRISE = 14.0  # nats, at the number of peaks at a fraction: one in a million
 EXACT, CERTAIN = 3.5, 5.0  # standard errors that their mean may be off, and is off without doubt
 CLOSE = 0.15  # precisions of a peak, that it may be off in any case
-BLURRED = 1.3  # precisions, their median distance from the fraction; 1.2 for errors like those of all peaks
+BLURRED = 1.3  # precisions beyond that of the peaks on the lattice, their median distance from the fraction
 OBLONG = 2.5  # times farther along one direction than across: on both sides of the fraction
 MANY = 10  # peaks of a class
+
+
+class Between(NamedTuple):
+    """Peaks at a simple fraction of the cell: surprise at them, nats; number; fraction (2,); whether exactly there."""
+
+    surprise: float
+    number: int
+    fraction: np.ndarray
+    exact: bool
 
 
 def choose(bases, positions, weight, found):
@@ -57,20 +67,25 @@ def concentration(lattice, positions, weight, precision):
 
 
 def surprise_between(indexed, positions, precision):
-    """Surprise, nats, at the peaks exactly at a simple fraction of the cell, where it is largest, and their number."""
-    found = _fractions(indexed, positions, precision)
-    return max(found)[:2] if found else (0.0, 0)
+    """Surprise, nats, at the peaks at a simple fraction of the cell, where it is largest, and their number.
+
+    Where they are not exactly there, as satellites are, only what is beyond CERTAIN_SURPRISE counts.
+    """
+    found = [one for one in _fractions(indexed, positions, precision) if one.exact or one.surprise > CERTAIN_SURPRISE]
+    most = max(found, key=lambda one: one.surprise, default=Between(0.0, 0, None, True))
+    return most.surprise, most.number
 
 
 def _finer(indexed, positions, precision):
     """The basis of the lattice that has the points at a fraction too, where chance has not so many peaks; or None."""
-    found = _fractions(indexed, positions, precision)
-    surprise, _, fraction = max(found) if found else (0.0, 0, None)
-    return _with_point(indexed.lattice.basis, np.array(fraction)) if surprise > CERTAIN_SURPRISE else None
+    found = [one for one in _fractions(indexed, positions, precision) if one.exact and one.surprise > CERTAIN_SURPRISE]
+    if not found:
+        return None
+    return _with_point(indexed.lattice.basis, max(found, key=lambda one: one.surprise).fraction)
 
 
 def _fractions(indexed, positions, precision):
-    """Surprise, number of peaks, and fraction of each simple fraction of the cell that has peaks exactly there.
+    """Between of each simple fraction of the cell that has more peaks than chance, on all multiples of it.
 
     The surprise is the bound of Chernoff (1952), n ln(n / m) - n + m nats, at n peaks where chance has m.
     """
@@ -78,7 +93,7 @@ def _fractions(indexed, positions, precision):
     phase = indexed.lattice.index(positions[~indexed.on])
     within = min(WITHIN * precision, FARTHEST * np.linalg.norm(basis, axis=1).min())
     chance = np.pi * within**2 / abs(np.linalg.det(basis))
-    found = []
+    sharp = BLURRED * precision + np.median(indexed.distance[indexed.on])
     for index, fractions in FRACTIONS.items():
         for fraction in np.array(fractions) / index:
             off = [_within(phase - multiple * fraction, basis, within) for multiple in range(1, index)]
@@ -86,11 +101,9 @@ def _fractions(indexed, positions, precision):
             expected = chance * (index - 1) * (len(phase) - number + 1)
             if not all(map(len, off)) or number <= max(1, expected):
                 continue
-            blurred = np.median(np.linalg.norm(np.concatenate(off), axis=1)) > BLURRED * precision
-            if not (blurred or _astride(off, precision) or _off(off, precision, EXACT)):
-                surprise = number * np.log(number / expected) - number + expected
-                found.append((float(surprise), number, tuple(fraction)))
-    return found
+            blurred = np.median(np.linalg.norm(np.concatenate(off), axis=1)) > sharp
+            exact = not (blurred or _astride(off, precision) or _off(off, precision, EXACT))
+            yield Between(number * np.log(number / expected) - number + expected, number, fraction, exact)
 
 
 def _coarser(indexed, positions, precision):
