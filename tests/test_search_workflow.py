@@ -222,7 +222,9 @@ def test_targets_of_their_own_lead_no_further(bare, tmp_path):
     run = snakemake(work, "mask_all")
     assert run.status == 0 and [job for job in run.jobs() if job[1]] == [("mask", BARE), ("mask", EMPTY)]
     run = snakemake(work, f"project/{BARE}/{BARE}_ext.mtz")
-    assert run.status == 1 and run.line(f"{BARE}: is not measured; its lattice is not searched yet; run again")
+    assert run.status == 1 and run.line(f"{BARE}: its lattice is to be searched first; give the target project/{BARE}/")
+    run = snakemake(work, "--until", "extract")
+    assert run.status == 1 and run.line("--until extract: leaves out the search of the lattices of 4 images")
     run = snakemake(work, "verify")
     assert run.status == 0 and plans(run) == 1 and run.jobs().count(("verify", "")) == 1
     assert [job for job in run.jobs() if job[1]] == [("search", name) for name in SEARCHES]
