@@ -2,6 +2,7 @@ import atexit
 import json
 import os
 import shlex
+import signal
 import sys
 from compileall import compile_dir
 from contextlib import suppress

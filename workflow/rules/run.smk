@@ -35,6 +35,8 @@ def finish(directory=os.getcwd()):
     executed = workflow.executor_plugin and not workflow.dryrun
     if not executed or lock.refused or not (WHOLE or BATCH):
         return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     if searched and ended and OURS and leads_further() and not stopped():
         go_on(started, directory)
     complete = report() if WHOLE else True
@@ -43,6 +45,12 @@ def finish(directory=os.getcwd()):
     everything = set(asked.targets) <= {"all", "integrate_all"} and not limits
     if OURS and (everything and not complete or ORDER and ORDER.failed):
         os._exit(1)
+
+
+def stop(*_):
+    """Ends a run that is stopped at its end, where Python would not hear of it."""
+    say("stopped; run again")
+    os._exit(1)
 
 
 def report():
