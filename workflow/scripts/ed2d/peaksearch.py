@@ -110,8 +110,6 @@ def find_peaks(image, search):
     counts, known = _filled(image, usable), usable
     for reduction in REDUCTIONS:
         if reduction > 1:
-            if min(counts.shape) < 2 * SMALLEST_IMAGE:
-                break
             counts, known = _halved(counts), _halved(known.astype(np.float32)) == 1
         if search.gauss_filter_strength >= 2 * SMOOTHING * reduction and reduction < REDUCTIONS[-1]:
             continue
@@ -120,7 +118,7 @@ def find_peaks(image, search):
         clear = np.sum(np.log(peaks.significance / _sensitivity(search)))
         if found is None or clear > WORTH * found[0]:
             found = clear, contrast, peaks
-        if search.gauss_filter_strength:
+        if search.gauss_filter_strength or min(counts.shape) < 2 * SMALLEST_IMAGE:
             break
     return found[1:]
 
