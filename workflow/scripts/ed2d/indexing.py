@@ -19,6 +19,7 @@ FITS, ROUNDS = 6, 3
 LEAST_SCATTER = 1.0, 5.0  # px, and medians: distance at which a peak counts no more
 LEAST_AREA = 0.5  # of the cell, which a fit must not fall below
 EDGE = 0.5  # px, of the pixels at the edge of an image
+DIVERGED = 1e6  # index; farther out the inverse of a polynomial is not known
 MARGIN = 4  # lattice points beyond the peaks, where a polynomial can still be trusted
 
 
@@ -55,7 +56,7 @@ class BentLattice:
         inverse = np.linalg.inv(self.basis)
         miller = (positions - self.coefficients[0]) @ inverse
         for _ in range(iterations if self.degree > 1 else 0):
-            miller = miller + (positions - self.position(miller)) @ inverse
+            miller = np.clip(miller + (positions - self.position(miller)) @ inverse, -DIVERGED, DIVERGED)
         return miller
 
 
@@ -159,7 +160,8 @@ def _robust(miller, positions, weight, degree, limit):
     scale = float(max(np.abs(miller).max(), 1))
     terms = _monomials(miller / scale, degree)
     stiff = np.zeros(terms.shape[1])
-    stiff[3:] = (limit / (STIFFNESS * np.ptp(positions, axis=0).max())) ** 2
+    bending = STIFFNESS * np.ptp(positions, axis=0).max()
+    stiff[3:] = (limit / bending) ** 2 * np.mean(terms[:, 3:] ** 2, axis=0)
     now = weight
     for _ in range(FITS):
         normal = terms.T @ (now[:, None] * terms) + np.diag(stiff) + 1e-9 * np.eye(len(stiff))
