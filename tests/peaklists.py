@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PRECISION = 0.4  # px, standard deviation of a coordinate
+PRECISION, SCATTER = 0.4, 0.27  # px, standard deviation of a coordinate as stated, and as it is
 SHAPE = (400, 560)  # rows, columns, of the image that peaks lie on
 
 
@@ -24,8 +24,9 @@ def points(basis, origin, shape=SHAPE, bend=None):
     h, k = np.mgrid[-number : number + 1, -number : number + 1]
     miller = np.column_stack([h.ravel(), k.ravel()])
     positions = miller @ basis + origin
-    if bend is not None:
-        positions = bend(positions)
+    # those farther away may fold back onto the image
+    near = np.linalg.norm(positions - np.array(shape[::-1]) / 2, axis=1) < np.hypot(*shape)
+    miller, positions = miller[near], positions[near] if bend is None else bend(positions[near])
     inside = np.all((positions > 3) & (positions < np.array(shape[::-1]) - 4), axis=1)
     return miller[inside], positions[inside]
 
@@ -42,12 +43,12 @@ def bent(barrel, spiral, centre):
     return bend
 
 
-def peaks(basis, random, *, share=0.7, outliers=0.0, origin=None, shape=SHAPE, bend=None, precision=PRECISION):
+def peaks(basis, random, *, share=0.7, outliers=0.0, origin=None, shape=SHAPE, bend=None, scatter=SCATTER):
     """A share of the points in random order with exponential strengths, and outliers, as part of these."""
     origin = np.array(shape[::-1]) / 2 + random.uniform(-20, 20, 2) if origin is None else origin
     miller, positions = points(basis, origin, shape, bend)
     kept = random.random(len(miller)) < share
-    miller, positions = miller[kept], positions[kept] + random.normal(0, precision, (kept.sum(), 2))
+    miller, positions = miller[kept], positions[kept] + random.normal(0, scatter, (kept.sum(), 2))
     number = round(outliers * len(positions))
     anywhere = random.uniform(3, np.array(shape[::-1]) - 4, (number, 2))
     lawful = np.append(np.ones(len(miller), bool), np.zeros(number, bool))
@@ -83,11 +84,11 @@ def relation(found, true):
     return round(abs(np.linalg.det(whole))), float(off.max())
 
 
-CELLS = {
+CELLS = {  # reduced bases
     "square": [[24.0, 0.0], [0.0, 24.0]],
     "rectangular": [[18.0, 0.0], [0.0, 31.0]],
     "oblique": [[22.0, 0.0], [-6.0, 27.0]],
     "hexagonal": [[26.0, 0.0], [-13.0, 13.0 * 3**0.5]],
-    "rhombic": [[23.0, 8.0], [23.0, -8.0]],
+    "rhombic": [[0.0, 16.0], [23.0, 8.0]],
     "long": [[14.0, 0.0], [3.0, 40.0]],
 }
