@@ -6,10 +6,10 @@ import numpy as np
 
 from .differences import bases, differences, same_points
 from .indexing import index_peaks, nearest, points_on
-from .lattice import Lattice
+from .lattice import Lattice, reduced
 from .orientation import like_cell, oriented, reciprocal_lengths
 from .origin import origins
-from .peaksearch import find_peaks
+from .peaksearch import SENSITIVITY, find_peaks
 from .refine import refine
 from .sublattice import choose, surprise_between
 
@@ -89,16 +89,17 @@ def _by_cell(indexed, peaks, weight, found, lengths):
         return indexed, ["its vectors do not fit UnitCell and PixelSize"]
     if same_points(basis, indexed.lattice.basis):
         return indexed, []
-    asked = index_peaks(peaks.positions, weight, basis, found)
+    asked = index_peaks(peaks.positions, weight, reduced(basis), found)
     finer = abs(np.linalg.det(basis)) < abs(np.linalg.det(indexed.lattice.basis))
-    unseen = finer and not _centred(asked) and np.sum(asked.on & ~indexed.on) < FEWEST_ADDED
+    unseen = finer and not _centred(asked, basis) and np.sum(asked.on & ~indexed.on) < FEWEST_ADDED
     return asked, ["UnitCell and PixelSize ask for points at which no peak is"] if unseen else []
 
 
-def _centred(indexed):
-    """Whether half of the points have no peaks, those with odd h + k or with even: the cell is centred."""
-    parity = indexed.miller[indexed.on].sum(axis=1) % 2
-    return len(parity) > 0 and np.all(parity == parity[0]) and not np.all(indexed.miller[indexed.on] % 2 == 0)
+def _centred(indexed, basis):
+    """Whether of the points by a basis (2, 2) only those with even h + k, or odd, have peaks: the cell is centred."""
+    change = np.rint(reduced(basis) @ np.linalg.inv(basis)).astype(int)
+    miller = (indexed.miller[indexed.on] - indexed.miller[indexed.on][:1]) @ change
+    return bool(np.all(miller.sum(axis=1) % 2 == 0) and np.any(miller % 2))
 
 
 def _description(lengths):
@@ -115,11 +116,12 @@ def _description(lengths):
 def _judged(image, contrast, peaks, weight, indexed, doubts, describe):
     """The Search that ends with an Indexed lattice; describe: gives the basis that it is described by."""
     found = origins(image, contrast, indexed)
-    on, number = int(indexed.on.sum()), len(peaks)
-    odds = np.array(LOGISTIC) @ (1.0, np.log(on), indexed.evidence / float(weight.sum()))
+    clear = peaks.significance >= SENSITIVITY  # of the weaker ones that a user asks for many are noise
+    on, number = int(np.sum(indexed.on & clear)), int(clear.sum())
+    odds = np.array(LOGISTIC) @ (1.0, np.log(max(on, 1)), indexed.evidence / float(weight.sum()))
     vectors = DOUBTED ** len(doubts) / (1 + np.exp(-odds))
     if vectors < SURE and not doubts:
-        doubts = [f"only {on} of {number} peaks lie on it"]
+        doubts = [f"only {on} of {number} clear peaks lie on it"]
     if found.probability[0] < SURE:
         doubts = [*doubts, _doubt_of(found)]
     spots = _spots(image, contrast, indexed)
