@@ -23,12 +23,12 @@ MANY = 10  # peaks of a class
 
 
 class Between(NamedTuple):
-    """Peaks at a simple fraction of the cell: surprise at them, nats; number; fraction (2,); whether exactly there."""
+    """Peaks at a simple fraction of the cell: surprise at them, nats; number; fraction (2,); whether sharply there."""
 
     surprise: float
     number: int
     fraction: np.ndarray
-    exact: bool
+    sharp: bool
 
 
 def choose(bases, positions, weight, found):
@@ -67,18 +67,15 @@ def concentration(lattice, positions, weight, precision):
 
 
 def surprise_between(indexed, positions, precision):
-    """Surprise, nats, at the peaks at a simple fraction of the cell, where it is largest, and their number.
-
-    Where they are not exactly there, as satellites are, only what is beyond CERTAIN_SURPRISE counts.
-    """
-    found = [one for one in _fractions(indexed, positions, precision) if one.exact or one.surprise > CERTAIN_SURPRISE]
+    """Surprise, nats, at the peaks at a simple fraction of the cell, where it is largest, and their number."""
+    found = _fractions(indexed, positions, precision)
     most = max(found, key=lambda one: one.surprise, default=Between(0.0, 0, None, True))
     return most.surprise, most.number
 
 
 def _finer(indexed, positions, precision):
     """The basis of the lattice that has the points at a fraction too, where chance has not so many peaks; or None."""
-    found = [one for one in _fractions(indexed, positions, precision) if one.exact and one.surprise > CERTAIN_SURPRISE]
+    found = [one for one in _fractions(indexed, positions, precision) if one.sharp and one.surprise > CERTAIN_SURPRISE]
     if not found:
         return None
     return _with_point(indexed.lattice.basis, max(found, key=lambda one: one.surprise).fraction)
@@ -87,13 +84,14 @@ def _finer(indexed, positions, precision):
 def _fractions(indexed, positions, precision):
     """Between of each simple fraction of the cell that has more peaks than chance, on all multiples of it.
 
+    Satellites are left out: they stand beside it.
     The surprise is the bound of Chernoff (1952), n ln(n / m) - n + m nats, at n peaks where chance has m.
     """
     basis = indexed.lattice.basis
     phase = indexed.lattice.index(positions[~indexed.on])
     within = min(WITHIN * precision, FARTHEST * np.linalg.norm(basis, axis=1).min())
     chance = np.pi * within**2 / abs(np.linalg.det(basis))
-    sharp = BLURRED * precision + np.median(indexed.distance[indexed.on])
+    limit = BLURRED * precision + np.median(indexed.distance[indexed.on])
     for index, fractions in FRACTIONS.items():
         for fraction in np.array(fractions) / index:
             off = [_within(phase - multiple * fraction, basis, within) for multiple in range(1, index)]
@@ -101,9 +99,10 @@ def _fractions(indexed, positions, precision):
             expected = chance * (index - 1) * (len(phase) - number + 1)
             if not all(map(len, off)) or number <= max(1, expected):
                 continue
-            blurred = np.median(np.linalg.norm(np.concatenate(off), axis=1)) > sharp
-            exact = not (blurred or _astride(off, precision) or _off(off, precision, EXACT))
-            yield Between(number * np.log(number / expected) - number + expected, number, fraction, exact)
+            if _astride(off, precision) or _off(off, precision, EXACT):
+                continue
+            sharp = np.median(np.linalg.norm(np.concatenate(off), axis=1)) <= limit
+            yield Between(number * np.log(number / expected) - number + expected, number, fraction, sharp)
 
 
 def _coarser(indexed, positions, precision):
