@@ -35,6 +35,10 @@ def all_results(target, *suffixes):
 def found_of(target, file):
     """The same for the results of the mask step and of the search alone, which no second plan has to do with."""
     wait_for_example()
+    if target == "mask_all" and set(workflow.dag_settings.targets) - {target}:
+        raise WorkflowError(
+            "mask_all: measurements would begin before it; give it as the only target"
+        )
     names = checked(
         lambda: project.unmasked if target == "mask_all" else project.unverified
     )

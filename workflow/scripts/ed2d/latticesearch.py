@@ -73,6 +73,9 @@ def search_image(image, parameters):
     surprise, number = surprise_between(indexed, peaks.positions, found.precision)
     if surprise > SUSPICIOUS:
         doubts.append(f"{number} peaks lie half-way or at a third between its points: is there a finer lattice?")
+    short, long = np.linalg.norm(reduced(indexed.lattice.basis), axis=1)
+    if short < search.minimal_lattice_length or long > (search.maximal_lattice_length or np.inf):
+        doubts.append(f"its vectors of {short:.1f} and {long:.1f} px are not within the lengths of LatticeSearch")
     return _judged(image, contrast, peaks, weight, indexed, doubts, _description(lengths))
 
 

@@ -6,8 +6,9 @@ import tifffile
 from . import __version__
 from .atomic import replacing
 from .emdatainfo import MASKED, create_info, group_element, replace_group
+from .errors import InputError
 from .inputs import read_inputs
-from .maskshapes import rasterise, shapes_element
+from .maskshapes import MOST_SHAPES, rasterise, shapes_element
 from .shadows import find_shadows
 
 USED = 255  # in the picture; 0 = ignored, as in a mask file
@@ -21,6 +22,9 @@ def mask(*, output, **given):
     inputs = read_inputs("mask", **given)
     image = inputs.image
     shapes = find_shadows(image, start=inputs.parameters.mask)
+    if len(shapes) > MOST_SHAPES:
+        problem = f"has {len(shapes)} dark regions, more than {MOST_SHAPES} shapes of a mask"
+        raise InputError(given["image"], problem, f"give it a mask {inputs.name}_mask.tif, 0 = ignore")
     covered = rasterise(shapes, image.shape)
     share = float(np.mean(covered))
     covered |= image.ignored

@@ -242,11 +242,6 @@ class Project:
         reasons = {name: self.outdated_mask(name, self.planned(name)) for name in verified}
         return {name: reason for name, reason in reasons.items() if reason}
 
-    @property
-    def waiting(self):
-        """Those whose lattice is searched and not measured before the user says so."""
-        return [name for name in self.unverified if not self.planned(name).measurable and name not in self.unsearched]
-
     @cached_property
     def unmasked(self):
         """Names of the images that the user gives no mask of their own."""
