@@ -15,6 +15,7 @@ UNLIKELY = -25.0  # logarithm of the probability that so many pixels are alike b
 SIDE, GAP = 8, 8  # px; width and distance of what lies beside a pixel, to be compared with it
 WIDEST = 12  # px; of a dark strip
 DARK = 0.6  # of the signal beside a strip: brighter ones are none
+DIM, ALONG = 0.2, 9  # share of the rows, those with the dimmest pixels beside; px, smoothed along the strip
 OPEN = 0.9  # of the signal beside: where the edge of a strip ends
 LEAST_DROP = 0.15  # of the typical signal
 BELIEVED = 3.0  # standard deviations below the signal beside: what belongs to a soft edge
@@ -196,8 +197,8 @@ def _between_spots(data, rows, columns, pedestal):
     inner = slice(columns.start - first, columns.stop - first)
     sides = np.ones(piece.shape[1], bool)
     sides[max(inner.start - GAP, 0) : inner.stop + GAP] = False
-    beside = piece[:, sides].mean(axis=1)
-    piece = piece[beside <= np.median(beside)]
+    beside = ndimage.uniform_filter1d(piece[:, sides].mean(axis=1), ALONG)
+    piece = piece[beside <= np.quantile(beside, DIM)]
     profile = piece.mean(axis=0)
     level, noise = profile[sides].mean(), profile[sides].std()
     if not profile[inner].mean() < DARK * level:
