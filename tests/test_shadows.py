@@ -9,6 +9,7 @@ from scipy import ndimage
 from ed2d.image import Image
 from ed2d.lattice import Lattice
 from ed2d.maskshapes import Extent, Polygon, rasterise
+from ed2d.nuisance import Beam, Haze, Ring
 from ed2d.outlines import outlines
 from ed2d.shadows import find_shadows
 from ed2d.simulate import Simulation, background, expected, simulate, transmission
@@ -121,6 +122,47 @@ def test_bright_things_are_no_shadows(name):
     )
     data = 5 * np.random.default_rng(3).poisson(mu) + 200
     assert find_shadows(image_of(np.minimum(data, 60000).astype(np.uint16))) == ()
+
+
+def dense(seed):
+    """Many spots, the direct beam with tails, a ring and a slope."""
+    random = np.random.default_rng(seed)
+    origin, turn, a = tuple(random.uniform(230, 310, 2)), random.uniform(0, 2 * np.pi), random.uniform(15, 28)
+    basis = ((float(a * np.cos(angle)), float(a * np.sin(angle))) for angle in (turn, turn + np.pi / 3))
+    level = random.uniform(1, 5)
+    tails = {"height": level * 10 ** random.uniform(1.5, 3), "width": random.uniform(7, 28)}
+    ring = {"radius": random.uniform(150, 220), "width": random.uniform(2, 6), "height": level * random.uniform(0.5, 3)}
+    return replace(
+        STILL,
+        shape=(560, 520),
+        lattice=Lattice(origin, *basis),
+        peak_volume=10 ** random.uniform(3.3, 4.7),
+        falloff=random.uniform(1, 3),
+        max_radius=1.4,
+        background=level,
+        background_diffuse=20 * level,
+        background_plane=level * random.uniform(0.3, 0.66),
+        glows=(
+            Beam(center=origin, volume=1e6, sigma=6.0, **tails),
+            Ring(center=origin, **ring, texture=4.0 * (seed % 2)),
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dense_patterns_are_no_shadows(seed):
+    """Also where a slope is as dark as the pedestal, and its edge runs from spot to spot."""
+    data, _, _ = simulate(dense(seed), seed=seed)
+    assert np.mean(rasterise(find_shadows(image_of(data)), data.shape)) < WRONG
+
+
+@pytest.mark.parametrize("seed", (1, 2, 3))
+def test_what_has_spots_is_no_shadow(seed):
+    """A sharp border of light across a pattern leaves its dark side open."""
+    glow = Haze(center=(180.0, 270.0), height=40.0, width=1e4, edge=60.0 * seed)
+    even = replace(STILL, background=10.0, background_plane=0.0, background_diffuse=30.0, falloff=2.0, glows=(glow,))
+    data, _, _ = simulate(replace(even, peak_volume=30000.0), seed=seed)
+    assert np.mean(rasterise(find_shadows(image_of(data)), SHAPE)) < WRONG
 
 
 @pytest.mark.parametrize("seed", (5, 6, 7))

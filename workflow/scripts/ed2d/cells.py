@@ -9,6 +9,8 @@ FINEST = 512  # cells along the longer side of an image, about
 PIXELS = 2**20  # that are worked on together
 TILE = 8  # cells; side of the squares of which levels are told
 BRIGHT, BEYOND_NOISE = 1.5, 4.0  # what is above so many times the level around, and its noise, is a spot
+STANDING_OUT, SHARED = 5.0, 0.15  # standard deviations of a cell with a spot; of its height: that of a neighbour
+NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], bool)
 PARTS = 16  # of the cells, by their level, each with a noise of its own
 
 
@@ -125,11 +127,30 @@ def _level(mean):
     return enlarged(ndimage.maximum_filter(level, 3), TILE, mean.shape)
 
 
+def _smooth_level(mean):
+    """The medians of the tiles, each of the 3 x 3 around, linear in between."""
+    padded = np.pad(mean, [(0, -n % TILE) for n in mean.shape], "edge")
+    level = ndimage.median_filter(_medians(padded, TILE), 3)
+    level = ndimage.zoom(level, TILE, order=1, mode="nearest", grid_mode=True)
+    return level[: mean.shape[0], : mean.shape[1]]
+
+
 def _medians(cells, side):
     """Medians of the squares of side x side cells."""
     rows, columns = (n // side for n in cells.shape)
     tiles = cells.reshape(rows, side, columns, side).swapaxes(1, 2)
     return np.median(tiles.reshape(rows, columns, -1), axis=2)
+
+
+def spots_of(mean):
+    """How far the cells stand out from the median round about, counts; 0 where that is no spot.
+
+    It is one if it stands out by STANDING_OUT standard deviations and a neighbour has SHARED of its height: no zinger.
+    """
+    excess = mean - _smooth_level(mean)
+    beside = ndimage.maximum_filter(excess, footprint=NEIGHBOURS)
+    spot = (excess > STANDING_OUT * noise_of(mean).of(mean - excess)) & (beside > SHARED * excess)
+    return np.where(spot, excess, 0)
 
 
 def noise_of(mean):

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from .cells import TILE, distance_from, enlarged, grid_of, noise_of, reduced, sampled, without_spots
+from .lit import Lit
 from .maskshapes import bands, rasterise
 from .outlines import outlines
 from .strips import dark_strips, dead_strips
@@ -19,6 +20,8 @@ SIGNIFICANT = 4.0  # standard deviations of the difference across an edge
 NOISY = 0.5  # of the typical signal: noise of the cells of a grid that is too fine
 CLEAR = 2.0  # times: least rise of the signal at the edge of a shadow, from
 DEPTHS, OUTSIDE = (1, 2, 3), (3, 6)  # cells; where it is measured inside of the edge, outside, and beyond
+OPENING = 18.0  # px, and 3 cells at least; outside of an edge, what is narrower and bright does not count
+OPENED = 4.0  # standard deviations; beside noise
 SLOPE_REACH = 2.0  # times the rise beyond, which is a slope and no edge
 CLEAR_SHARE, CLEAR_SHARE_START = 0.65, 0.4  # of the edge
 FEWEST_CELLS, LARGEST = 12, 0.6  # of a shadow; of the image: the rest is rather something bright
@@ -111,17 +114,43 @@ def _darkest(grid, found):
 
 def _at_levels(grid, known, near, pedestal):
     """Shadows found on grids of all sizes, drawn on the finest, with margins."""
-    found, level, shape = known.copy(), grid, grid.mean.shape
+    found, level, lit = known.copy(), grid, None
     for step in range(LEVELS):
         if min(level.mean.shape) < 4 * TILE:
             break
-        factor = 2**step
-        there = reduced(found, factor, level.mean.shape)
-        cores = _candidates(level, there, reduced(near, factor, level.mean.shape), pedestal)
+        lit = lit or Lit.of(grid, pedestal)
+        cores = _cores(level, found, near, pedestal, step, lit)
         if cores is not None and cores.any():
-            found |= _refined(grid, enlarged(cores, factor, shape), found, factor, pedestal)
+            found |= _refined(grid, cores, found, 2**step, pedestal)
         level = level.coarser()
     return found
+
+
+def _cores(level, found, near, pedestal, step, lit):
+    """Cells of the finest grid in a shadow that the one of this step shows; None where its cells are too noisy.
+
+    Where a dark region is lit, the search is repeated on either side of its edge.
+    """
+    factor, shape = 2**step, level.mean.shape
+    known, near = (reduced(mask, factor, shape) for mask in (found, near))
+
+    def dark(hidden):
+        cores = _candidates(level, hidden, near, pedestal)
+        if cores is None:
+            return None, None
+        cores = enlarged(cores, factor, found.shape)
+        bright = lit.regions(cores, found, 2 * factor)
+        return cores & ~bright, bright
+
+    cores, bright = dark(known)
+    if cores is None or not bright.any():
+        return cores
+    for side in (bright, ~bright):
+        beyond = reduced(distance_from(~side) <= (REACH + 1) * factor, factor, shape)
+        more, _ = dark(known | beyond)
+        if more is not None:
+            cores |= more
+    return cores
 
 
 def _candidates(grid, known, near, pedestal):
@@ -141,7 +170,9 @@ def _candidates(grid, known, near, pedestal):
     weight = np.clip(smooth, 0, np.quantile(smooth[usable], 0.6)) * usable
     level = _weighted_median(reflectance, weight)
     dark = (reflectance < level - np.where(near, np.log(DARK_START), np.log(DARK))) & usable
-    return _with_clear_edges(dark, smooth, sigma, floor, usable, near)
+    opening = max(3, 2 * int(OPENING / grid.size / 2) + 1)
+    between = np.minimum(smooth, ndimage.grey_opening(smooth, opening) + OPENED * sigma)
+    return _with_clear_edges(dark, (smooth, between), sigma, floor, usable, near)
 
 
 def _reflectance(signal, sigma, usable):
@@ -178,15 +209,18 @@ def _weighted_median(values, weight):
     return float(values.ravel()[order[min(np.searchsorted(total, 0.5 * total[-1]), len(order) - 1)]])
 
 
-def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
-    """Those of the connected cells `dark` at most of whose edge the signal rises more than it rises beyond."""
+def _with_clear_edges(dark, signals, sigma, floor, usable, near):
+    """Those of the connected cells `dark` at most of whose edge the signal rises more than it rises beyond.
+
+    signals: that of all cells, and that of what is wider than spots and rings, which counts outside of the edge.
+    """
     label, number = ndimage.label(dark)
     least = np.where(near, DARK_START, CLEAR)
     edges, clear = np.zeros(number + 1), np.zeros(number + 1)
     for axis in (0, 1):
         for step in (1, -1):
             names, good = _clear(
-                *(np.moveaxis(a, axis, 0)[::step] for a in (label, smooth, sigma, usable, least)), floor
+                *(np.moveaxis(a, axis, 0)[::step] for a in (label, *signals, sigma, usable, least)), floor
             )
             edges += np.bincount(names, minlength=number + 1)
             clear += np.bincount(names, good, minlength=number + 1)
@@ -203,17 +237,17 @@ def _with_clear_edges(dark, smooth, sigma, floor, usable, near):
     return kept[label]
 
 
-def _clear(label, smooth, sigma, usable, least, floor):
+def _clear(label, smooth, between, sigma, usable, least, floor):
     """Labels of the lower edges of cells (n,), and whether the signal rises there as at the edge of a shadow."""
     row, column = np.nonzero((label[:-1] > 0) & (label[1:] == 0) & usable[1:])
     names, last = label[row, column], len(label) - 1
 
-    def signal(step):
-        return np.maximum(smooth[np.clip(row + step, 0, last), column], 0)
+    def signal(step, values=smooth):
+        return np.maximum(values[np.clip(row + step, 0, last), column], 0)
 
     depths = [np.where(label[np.maximum(row - step, 0), column] == names, signal(-step), np.inf) for step in DEPTHS]
     inside = np.minimum(signal(0), np.min(depths, axis=0))
-    outside, beyond = (0.5 * (signal(first) + signal(first + 1)) for first in OUTSIDE)
+    outside, beyond = (0.5 * (signal(first, between) + signal(first + 1, between)) for first in OUTSIDE)
     slope = np.maximum(np.log((beyond + floor) / (outside + floor)), 0) * SLOPE_REACH
     rise = np.log((outside + floor) / (inside + floor)) - slope
     error = sigma[np.clip(row + OUTSIDE[0], 0, last), column]
