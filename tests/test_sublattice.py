@@ -108,8 +108,8 @@ def test_satellites_at_exact_fractions_make_it_finer(vector):
     assert abs(np.linalg.det(whole)) == pytest.approx(2 if 0.5 in vector else 3, rel=0.02)
 
 
-@pytest.mark.parametrize("outliers", (0.2, 0.6, 1.0))
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("outliers", (0.2, 1.0))
+@pytest.mark.parametrize("seed", range(2))
 def test_outliers_do_not_make_it_finer(outliers, seed):
     random = np.random.default_rng(seed)
     true = turned(CELLS["oblique"], random.uniform(0, 360))
