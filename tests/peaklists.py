@@ -1,6 +1,7 @@
 """Peak lists with a known truth: points of a lattice that strays, is incomplete, bends and is not alone."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -92,3 +93,5 @@ CELLS = {  # reduced bases
     "rhombic": [[0.0, 16.0], [23.0, 8.0]],
     "long": [[14.0, 0.0], [3.0, 40.0]],
 }
+# changes of a basis, of determinant 1 or -1
+CHANGES = [np.reshape(m, (2, 2)) for m in product(range(-3, 4), repeat=4) if abs(m[0] * m[3] - m[1] * m[2]) == 1]

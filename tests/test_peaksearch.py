@@ -221,6 +221,16 @@ def test_masked_pixels_make_no_peaks_beside_them(inside, seed):
     assert set(np.nonzero(far)[0]) <= set(spot)
 
 
+def test_the_wings_of_what_is_masked_are_no_peaks():
+    """A mask that leaves the rims of bright spots open."""
+    random = np.random.default_rng(12)
+    centres = np.rint(places(random))
+    counts = random.poisson(expected(centres, 60000, 2.2, 30))
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    ignored = np.any([np.hypot(x - cx, y - cy) < 6.5 for cx, cy in centres], axis=0)
+    assert len(peaks_of(counts, ignored=ignored)) <= FEW_FALSE * counts.size
+
+
 def test_saturated_spots_are_no_peaks_and_harm_no_others():
     random = np.random.default_rng(9)
     centres = places(random)
