@@ -38,7 +38,7 @@ SCALE = 640  # mixed fits per CPU-second of curve_fit on the machine that the wa
 NAME = "SIM0000001"
 CONFIG = {"Integrate": {"ApplyErrorModel": False}}  # all else stands in project.xml
 PARTS = {  # of extract_image, all but refine is the fit: boxes, noise, profile and flags with it
-    "read": ("ed2d.extract.read_inputs", "ed2d.extract.verified_lattice", "ed2d.extract.starting_lattice"),
+    "read": ("ed2d.extract.read_inputs", "ed2d.extract.starting_lattice"),
     "fit": ("ed2d.extract.extract_image",),
     "refine": ("ed2d.extraction.refine",),
     "write": ("ed2d.extract.write_mtz", "ed2d.extract.replace_group"),

@@ -215,6 +215,26 @@ def test_proposals_wait(bare, tmp_path):
     assert snakemake(work, config=["search=maybe"]).line("config: the value 'maybe' of search is none of the choices")
 
 
+def test_a_replaced_image_gets_its_own_lattice_and_mask(work):
+    """Also without the log that tells image from image, and a found mask where the lattice is verified."""
+    other = tifffile.imread(work / f"project/{BARE}/{BARE}.tif")[:, ::-1]
+    before = {name: searched_lattice(Document.read(info_of(work, name))) for name in (BARE, MASKED)}
+    for name in (BARE, MASKED):
+        (work / f"project/{name}/{name}_mask.tif").unlink(missing_ok=True)
+    write_lattice(work, MASKED, "VerifiedLattice")
+    assert snakemake(work, "mask_all").status == 0
+    for name in (BARE, MASKED):
+        (work / f"project/{name}/{name}_src.log").unlink()
+        tifffile.imwrite(work / f"project/{name}/{name}.tif", other)
+    mask = (work / f"project/{MASKED}/tmp_mask.tif").read_bytes()
+    run = snakemake(work)
+    assert plans(run) == 2 and {("mask", MASKED), ("search", BARE), ("extract", BARE)} <= set(run.jobs())
+    x, y = before[BARE].origin
+    found = searched_lattice(Document.read(info_of(work, BARE)))
+    assert np.allclose(found.origin, (other.shape[1] - 1 - x, y), atol=0.5)
+    assert (work / f"project/{MASKED}/tmp_mask.tif").read_bytes() != mask
+
+
 def test_targets_of_their_own_lead_no_further(bare, tmp_path):
     """mask_all, verify and files; an image that is not searched yet is no target of a measurement."""
     work = copy(bare, tmp_path / "work")

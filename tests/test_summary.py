@@ -1,6 +1,7 @@
 """The summary of a run: a row for each image, its file, its lines on the screen."""
 
 import csv
+import json
 import re
 from statistics import median
 
@@ -10,6 +11,8 @@ from lxml import etree
 
 from ed2d.dependencies import digest, written_values
 from ed2d.emdatainfo import SEARCHED, Document, group_element, lattice_element, replace_group, verified_lattice
+from ed2d.imagedirectory import ImageDirectory
+from ed2d.joblog import FILES
 from ed2d.project import Project
 from ed2d.summary import COLUMNS, SHOWN, STATUSES, summarise
 from runs import CHECKOUT, IMAGES, RESULTS, copy, edit, info_of, names, set_parameter
@@ -82,6 +85,7 @@ def searched(image, *, sure, old=False):
     element.append(lattice_element("SearchedLattice", lattice))
     replace_group(info, SEARCHED, element)
     (image / "tmp_search.tif").touch()
+    (image / f"{image.name}_src.log").write_text(f"{FILES}{json.dumps(ImageDirectory(image).file_values())}\n")
 
 
 def failed_search(image):
