@@ -85,7 +85,9 @@ def leads_further():
 
 def go_on(started, directory):
     """Replaces this process by one of the same command line that plans once more; returns where there is no need."""
-    outcome = Outcome.of(project.anew(), searched)
+    present = project.anew()
+    outcome = Outcome.of(present, searched)
+    present.readings.remember()
     targets = set(workflow.dag_settings.targets)
     failed = bool(workflow.scheduler.failed)
     measured = [] if targets == {"verify"} or config["images_per_job"] else outcome.sure
