@@ -26,8 +26,7 @@ def finish(directory=os.getcwd()):
     """The last word of a run, whatever its end; status 1 where all was asked for and an image is not measured."""
     started = os.getcwd()
     os.chdir(directory)
-    measures = set(workflow.dag_settings.targets) != {"verify"}
-    if workflow.dryrun and searched and not ORDER and measures and leads_further():
+    if workflow.dryrun and searched and not ORDER and measures_after_search():
         say(
             f"lattices to be searched first: {len(searched)}; "
             "those that are sure are measured after that, in the same run"
@@ -67,6 +66,11 @@ def report():
 def say(*lines):
     with suppress(OSError, AttributeError, ValueError):  # the terminal may be gone
         print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
+def measures_after_search():
+    """Whether there is more to do for what the first plan searches than the page to verify."""
+    return leads_further() and set(workflow.dag_settings.targets) != {"verify"}
 
 
 def leads_further():
