@@ -163,3 +163,18 @@ def test_concentration_does_not_depend_on_the_origin_nor_on_the_basis():
         assert other == pytest.approx(own, rel=0.02)
     anywhere = random.uniform(0, SHAPE[::-1], given.positions.shape)
     assert concentration(type(lattice).straight(ORIGIN, true), anywhere, given.weight, PRECISION) < 0.1 * own
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_lattice_stands_on_the_spots_and_not_on_their_satellites(seed):
+    """Also where more than half of the spots are absent and their satellites, of half the weight, are all there."""
+    random = np.random.default_rng(seed)
+    basis = np.asarray(CELLS["oblique"])
+    every = peaks(basis, random, share=1.0, origin=ORIGIN, shape=SHAPE)
+    stays = random.random(len(every.positions)) < 0.4
+    some = Peaks(*(array[stays] for array in (every.positions, every.weight, every.miller, every.lawful)))
+    side = every.positions + np.array((0.27, 0.0)) @ basis
+    others = Peaks(side, np.full(len(side), 0.55 * np.median(every.weight)), every.miller, np.zeros(len(side), bool))
+    given = together(some, others)
+    off = chosen(given).lattice.index(ORIGIN[None])
+    assert np.max(np.abs(off - np.rint(off))) < 0.05

@@ -74,13 +74,15 @@ class Indexed:
     evidence: float
 
 
-def index_peaks(positions, weight, basis, found):
+def index_peaks(positions, weight, basis, found, starts=None):
     """The Indexed of peaks (n, 2) with weights (n,) by a basis (2, 2), whose Differences `found` tell where to start.
 
+    Or the peaks `starts` do.
     Each circle about the start is indexed by the lattice fitted within the last one, so that a lattice which bends by
     more than its spacing over the image keeps its indices.
     """
-    tried = [_grown(positions, weight, basis, found.precision, start) for start in _starts(positions, basis, found)]
+    starts = _starts(positions, basis, found) if starts is None else starts
+    tried = [_grown(positions, weight, basis, found.precision, start) for start in starts]
     return max(tried, key=lambda one: one.evidence)
 
 

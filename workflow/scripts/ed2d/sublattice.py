@@ -20,6 +20,7 @@ CLOSE = 0.15  # precisions of a peak, that it may be off in any case
 BLURRED = 1.3  # precisions beyond that of the peaks on the lattice, their median distance from the fraction
 OBLONG = 2.5  # times farther along one direction than across: on both sides of the fraction
 MANY = 10  # peaks of a class
+STRONGER = 1.2  # times, that a class is to be taken for the lattice in place of its own
 
 
 class Between(NamedTuple):
@@ -45,7 +46,8 @@ def choose(bases, positions, weight, found):
         basis = change(chosen, positions, found.precision)
         if basis is not None:
             chosen = index_peaks(positions, weight, reduced(basis), found)
-    return chosen
+    strongest = _strongest(chosen, positions, weight, found.precision)
+    return chosen if strongest is None else index_peaks(positions, weight, chosen.lattice.basis, found, [strongest])
 
 
 def concentration(lattice, positions, weight, precision):
@@ -64,6 +66,19 @@ def concentration(lattice, positions, weight, precision):
     np.fill_diagonal(kernel, 0.0)
     density = abs(np.linalg.det(lattice.basis)) * (kernel @ weight) / (weight.sum() - weight)
     return log_odds(density, weight)
+
+
+def _strongest(indexed, positions, weight, precision):
+    """A peak of the strongest class of places in the cell, where that is not the lattice: satellites were indexed."""
+    positions, weight = positions[:MOST_PEAKS], weight[:MOST_PEAKS] ** 2
+    lattice, variance = indexed.lattice, 2 * precision**2
+    phase = lattice.index(positions)
+    difference = phase[:, None] - np.vstack([phase, np.zeros(2)])
+    x, y = np.moveaxis((difference - np.rint(difference)) @ lattice.basis, 2, 0)
+    strength = weight @ np.exp(-0.5 * (x * x + y * y) / variance)
+    best = int(np.argmax(strength[:-1]))
+    far = not indexed.on[best]
+    return best if far and strength[best] > STRONGER * strength[-1] else None
 
 
 def surprise_between(indexed, positions, precision):
